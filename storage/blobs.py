@@ -1,0 +1,65 @@
+"""Content-addressed bytes on disk: named by SHA-256, so writing twice is harmless and reading can be checked."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from storage.facts.errors import Rejected, Transient
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Blobs:
+    """The blobs under one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, digest: str) -> Path:
+        """Where the blob lies or would lie."""
+        return self._folder / digest[:2] / digest
+
+    def put(self, data: bytes | memoryview) -> str:
+        """Store ``data`` durably and return its digest. Raises Transient when the disk refuses it."""
+        digest = hashlib.sha256(data).hexdigest()
+        target = self.path(digest)
+        if target.exists():
+            return digest
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".part-", delete=False) as part:
+                try:
+                    part.write(data)
+                    part.flush()
+                    os.fdatasync(part.fileno())
+                except OSError:
+                    os.unlink(part.name)
+                    raise
+            os.replace(part.name, target)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise Transient(
+                f"cannot write to {self._folder}: {errno.errorcode.get(error.errno or 0, error)}"
+            ) from error
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The blob's bytes. Raises Rejected when they are missing or no longer what was written."""
+        try:
+            data = self.path(digest).read_bytes()
+        except OSError as error:
+            raise Rejected(f"blob {digest[:12]} is missing from {self._folder}: restore it from a backup") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise Rejected(f"blob {digest[:12]} in {self._folder} was altered on disk: restore it from a backup")
+        return data

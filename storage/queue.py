@@ -1,0 +1,239 @@
+"""The book of work: tasks under lease, fenced by their attempt number."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.orm import Session
+
+from storage.audit import Trail
+from storage.facts.errors import LeaseLost, Rejected
+from storage.facts.study import Urgency
+from storage.facts.task import SUCCESSORS, Event, Kind, Next, State, Task, advance
+from storage.tables import TaskRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How a kind of task is retried: exponential back-off with jitter, then a dead letter."""
+
+    failures: int  #: transient failures after which the task is a dead letter
+    first: float  #: seconds before the first retry
+    longest: float  #: seconds between retries at most
+
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after the given number of failures; jittered so that tasks do not return in step."""
+        return min(self.longest, self.first * 2.0 ** min(failures - 1, 20)) * random.uniform(0.5, 1.0)
+
+
+#: A dead PACS is worth a day's patience; a crashing model is not.
+PATIENCE: dict[Kind, Patience] = {
+    Kind.ASSEMBLE: Patience(failures=20, first=1, longest=60),
+    Kind.ROUTE: Patience(failures=5, first=1, longest=60),
+    Kind.INFER: Patience(failures=3, first=2, longest=60),
+    Kind.REPORT: Patience(failures=3, first=1, longest=60),
+    Kind.DELIVER: Patience(failures=300, first=2, longest=300),
+    Kind.COMMIT: Patience(failures=50, first=5, longest=1800),
+    Kind.ANNOUNCE: Patience(failures=100, first=2, longest=300),
+    Kind.RETAIN: Patience(failures=3, first=60, longest=600),
+    Kind.VERIFY: Patience(failures=3, first=60, longest=600),
+}
+
+
+class Queue:
+    """Every move of every task, inside one transaction. The thing that changes the state writes the trail."""
+
+    def __init__(self, session: Session, trail: Trail, owner: str) -> None:
+        self._session, self._trail, self._owner = session, trail, owner
+        self.rung = False  #: something became claimable: ring after the commit
+
+    def enqueue(self, item: Next, *, after: Task | None = None) -> bool:
+        """Add a task unless its key is known. Returns whether it is new. Raises ValueError where no arrow allows it."""
+        if after is not None and item.kind not in SUCCESSORS[after.kind]:
+            raise ValueError(f"{item.kind} cannot follow {after.kind}")
+        if self._session.scalar(select(TaskRow.id).where(TaskRow.kind == item.kind, TaskRow.key == item.key)):
+            return False
+        now = time.time()
+        inherited = after.urgency if after else Urgency.ROUTINE
+        row = TaskRow(
+            kind=item.kind.value,
+            key=item.key,
+            state=State.WAITING.value,
+            urgency=int(inherited if item.urgency is None else item.urgency),
+            payload=dict(item.payload),
+            not_before=item.not_before,
+            parent_id=after.id if after else None,
+            study_uid=item.study_uid or (after.study_uid if after else None),
+            series_uid=item.series_uid or (after.series_uid if after else None),
+            created_at=now,
+            ready_at=max(now, item.not_before),
+            attempt=0,
+            failures=0,
+        )
+        self._session.add(row)
+        self._session.flush()
+        self._audit(row, "enqueue")
+        self.rung = True
+        return True
+
+    def claim(self, kinds: Iterable[Kind], lease: float) -> Task | None:
+        """Take the most urgent task that is due, for ``lease`` seconds; expired leases are given back first."""
+        self._expire(and_(TaskRow.state == State.RUNNING, TaskRow.lease_until < time.time()), "its lease ran out")
+        now = time.time()
+        query = (
+            select(TaskRow)
+            .where(
+                TaskRow.state == State.WAITING, TaskRow.kind.in_([k.value for k in kinds]), TaskRow.not_before <= now
+            )
+            .order_by(TaskRow.urgency.desc(), TaskRow.not_before, TaskRow.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        row = self._session.scalar(query)
+        if row is None:
+            return None
+        row.attempt += 1
+        row.lease_until, row.owner, row.claimed_at = now + lease, self._owner, now
+        self._move(row, Event.CLAIM)
+        return _task(row)
+
+    def renew(self, task: Task, lease: float) -> None:
+        """Keep a running task. Raises LeaseLost when it was given to another."""
+        self._mine(task).lease_until = time.time() + lease
+
+    def finish(self, task: Task, follow: Iterable[Next] = (), note: Mapping[str, Any] | None = None) -> None:
+        """Mark the task done and enqueue what follows. Raises LeaseLost when it was given to another."""
+        row = self._mine(task)
+        for item in follow:
+            self.enqueue(item, after=task)
+        self._end(row, Event.FINISH, **(note or {}))
+
+    def defer(self, task: Task, at: float, why: str) -> None:
+        """Put the task back until ``at``; no failure is counted and nothing is written to the trail but the state."""
+        row = self._mine(task)
+        if row.payload.get("touched", 0) > task.payload.get("touched", 0):
+            at = min(at, row.not_before) if row.not_before > time.time() else time.time()
+        self._wait(row, Event.DEFER, at, why)
+
+    def retry(self, task: Task, why: str) -> bool:
+        """Count a transient failure: waits with back-off, or is a dead letter. Returns whether it lives on."""
+        row = self._mine(task)
+        row.failures += 1
+        patience = PATIENCE[task.kind]
+        if row.failures >= patience.failures:
+            self._end(row, Event.FAIL, why=f"{why} (given up after {row.failures} failures)")
+            return False
+        self._wait(row, Event.RETRY, time.time() + patience.delay(row.failures), why)
+        return True
+
+    def fail(self, task: Task, why: str) -> None:
+        """Make the task a dead letter."""
+        self._end(self._mine(task), Event.FAIL, why=why)
+
+    def revive(self, task_id: int) -> None:
+        """An operator tries a dead letter again. Raises Rejected when there is none of that number."""
+        row = self._session.get(TaskRow, task_id, with_for_update=True)
+        if row is None:
+            raise Rejected(f"there is no task {task_id}: see `dicom-node tasks list`")
+        row.failures = 0
+        self._wait(row, Event.REVIVE, 0.0, None)
+        row.ended_at = None
+
+    def cancel(self, task_id: int) -> None:
+        """An operator stops a task that waits or runs."""
+        row = self._session.get(TaskRow, task_id, with_for_update=True)
+        if row is None:
+            raise Rejected(f"there is no task {task_id}: see `dicom-node tasks list`")
+        self._end(row, Event.CANCEL, why="cancelled by an operator")
+
+    def hasten(self, kind: Kind, key: str, at: float, payload: Mapping[str, Any] | None = None) -> bool:
+        """Set when a waiting task is due. Returns whether there was one."""
+        row = self._session.scalar(select(TaskRow).where(TaskRow.kind == kind, TaskRow.key == key).with_for_update())
+        if row is None or row.state not in (State.WAITING, State.RUNNING):
+            return False
+        row.not_before = at
+        row.ready_at = max(time.time(), at)
+        row.payload = {**row.payload, **(payload or {})}
+        self.rung = True
+        return True
+
+    def raise_urgency(self, study_uid: str, urgency: Urgency) -> None:
+        """Let every task of a study that still waits overtake."""
+        query = select(TaskRow).where(
+            TaskRow.study_uid == study_uid, TaskRow.state == State.WAITING, TaskRow.urgency < int(urgency)
+        )
+        for row in self._session.scalars(query):
+            row.urgency = int(urgency)
+
+    def orphan(self, owner_prefix: str) -> int:
+        """Give back the tasks of workers known to be dead. Returns how many there were."""
+        return self._expire(
+            and_(TaskRow.state == State.RUNNING, TaskRow.owner.startswith(owner_prefix, autoescape=True)),
+            "its worker died",
+        )
+
+    def next_due(self, kinds: Iterable[Kind]) -> float | None:
+        """When the next waiting task of these kinds is due, or the next lease ends; None when there is neither."""
+        waiting = select(func.min(TaskRow.not_before)).where(
+            TaskRow.state == State.WAITING, TaskRow.kind.in_([k.value for k in kinds])
+        )
+        leased = select(func.min(TaskRow.lease_until)).where(TaskRow.state == State.RUNNING)
+        found = [t for t in (self._session.scalar(waiting), self._session.scalar(leased)) if t is not None]
+        return min(found, default=None)
+
+    def _expire(self, dead: ColumnElement[bool], why: str) -> int:
+        rows = list(self._session.scalars(select(TaskRow).where(dead).with_for_update(skip_locked=True)))
+        for row in rows:
+            row.failures += 1
+            self._wait(row, Event.EXPIRE, time.time(), why)
+        return len(rows)
+
+    def _mine(self, task: Task) -> TaskRow:
+        row = self._session.get(TaskRow, task.id, with_for_update=True, populate_existing=True)
+        if row is None or row.attempt != task.attempt or row.state != State.RUNNING:
+            raise LeaseLost(f"{task.kind} task {task.id}: attempt {task.attempt} was overtaken")
+        return row
+
+    def _wait(self, row: TaskRow, event: Event, at: float, why: str | None) -> None:
+        now = time.time()
+        row.not_before, row.ready_at, row.lease_until, row.owner, row.reason = at, max(now, at), None, None, why
+        self._move(row, event, why=why)
+        self.rung = True
+
+    def _end(self, row: TaskRow, event: Event, **note: Any) -> None:
+        row.lease_until, row.ended_at = None, time.time()
+        row.reason = note.get("why")
+        self._move(row, event, **note)
+
+    def _move(self, row: TaskRow, event: Event, **note: Any) -> None:
+        row.state = advance(State(row.state), event).value
+        self._session.flush()
+        if event is not Event.DEFER and not (event is Event.CLAIM and row.kind == Kind.ASSEMBLE):
+            self._audit(row, event.value, **note)
+
+    def _audit(self, row: TaskRow, event: str, **note: Any) -> None:
+        outcome = {"fail": 8, "retry": 4, "expire": 4}.get(event, 0)
+        self._trail.append(
+            f"task {event}", outcome=outcome, study=row.study_uid, series=row.series_uid, kind=row.kind, key=row.key,
+            attempt=row.attempt, **{k: v for k, v in note.items() if v is not None},
+        )  # fmt: skip
+
+
+def _task(row: TaskRow) -> Task:
+    return Task(
+        id=row.id,
+        kind=Kind(row.kind),
+        key=row.key,
+        payload=row.payload,
+        urgency=Urgency(row.urgency),
+        attempt=row.attempt,
+        failures=row.failures,
+        study_uid=row.study_uid,
+        series_uid=row.series_uid,
+        created_at=row.created_at,
+    )

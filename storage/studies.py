@@ -1,0 +1,251 @@
+"""The book of what arrived: associations, instances, series."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from storage.audit import Trail
+from storage.facts.study import Header, Instance, Series
+from storage.tables import AssociationRow, AssociationSeriesRow, InstanceRow, SeriesRow, VariantRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """An instance that lies in ``incoming``, and how it came."""
+
+    instance: Instance  #: its path is where it will lie once it is in the ledger
+    association: str | None
+    calling_ae: str
+    called_ae: str
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the node knows about whether a series is all there."""
+
+    series: Series
+    complete_instances: int  #: at the last completion; equal to series.instances when nothing new came
+    last_at: float  #: arrival of the last object
+    open_associations: int  #: that carried objects of this series and are still open
+    last_closed_at: float  #: end of the last association that carried it; 0 if none ended
+    last_ending: str  #: released, aborted, lost, or empty
+
+
+class Studies:
+    """Appends and questions, inside one transaction."""
+
+    def __init__(self, session: Session, trail: Trail) -> None:
+        self._session, self._trail = session, trail
+
+    def open_association(self, association: str, calling_ae: str, called_ae: str, address: str) -> None:
+        """Note that a peer is connected."""
+        row = AssociationRow(
+            id=association, calling_ae=calling_ae, called_ae=called_ae, address=address, opened_at=time.time()
+        )
+        self._session.add(row)
+
+    def close_association(self, association: str, ending: str) -> tuple[str, ...]:
+        """Note how an association ended; returns the series it carried."""
+        row = self._session.get(AssociationRow, association)
+        if row is None or row.closed_at is not None:
+            return ()
+        row.closed_at, row.ending = time.time(), ending
+        query = select(AssociationSeriesRow.series_uid).where(AssociationSeriesRow.association_id == association)
+        series = tuple(self._session.scalars(query))
+        self._trail.append(
+            "association ended", outcome=0 if ending == "released" else 4, peer=row.calling_ae, ending=ending,
+            address=row.address, carried=list(series),
+        )  # fmt: skip
+        return series
+
+    def lose_associations(self) -> tuple[str, ...]:
+        """After a restart: every association that was open is gone. Returns the series they carried."""
+        query = select(AssociationRow.id).where(AssociationRow.closed_at.is_(None))
+        lost = [self.close_association(association, "lost") for association in list(self._session.scalars(query))]
+        return tuple({series for carried in lost for series in carried})
+
+    def record(self, arrivals: Sequence[Arrival]) -> dict[str, str]:
+        """Enter stored instances. Returns, for each SOP Instance UID, ``new``, ``known`` or ``variant``."""
+        fates: dict[str, str] = {}
+        for arrival in arrivals:
+            fates[arrival.instance.sop_instance_uid] = self._record_one(arrival)
+        self._session.flush()
+        self._audit(arrivals, fates)
+        return fates
+
+    def _record_one(self, arrival: Arrival) -> str:
+        instance = arrival.instance
+        series = self._session.get(SeriesRow, instance.series_uid)
+        if series is None:
+            series = SeriesRow(
+                series_uid=instance.series_uid,
+                study_uid=instance.study_uid,
+                modality=str(instance.header.get("Modality", "")),
+                calling_ae=arrival.calling_ae,
+                called_ae=arrival.called_ae,
+                header={},
+                first_at=arrival.received_at,
+                last_at=arrival.received_at,
+                revision=0,
+                complete_instances=0,
+            )
+            self._session.add(series)
+            self._session.flush()
+        if arrival.association:
+            self._link(arrival.association, instance.series_uid)
+        known = self._session.get(InstanceRow, instance.sop_instance_uid)
+        if known is not None:
+            return self._record_again(known, arrival)
+        series.last_at = max(series.last_at, arrival.received_at)
+        self._session.add(_instance_row(arrival))
+        return "new"
+
+    def _link(self, association: str, series_uid: str) -> None:
+        if self._session.get(AssociationSeriesRow, (association, series_uid)) is None:
+            if self._session.get(AssociationRow, association) is None:
+                return
+            self._session.add(AssociationSeriesRow(association_id=association, series_uid=series_uid))
+
+    def _record_again(self, known: InstanceRow, arrival: Arrival) -> str:
+        instance = arrival.instance
+        if known.digest == instance.digest:
+            return "known"
+        if self._session.get(VariantRow, (instance.sop_instance_uid, instance.digest)) is None:
+            row = VariantRow(
+                sop_instance_uid=instance.sop_instance_uid,
+                digest=instance.digest,
+                path=instance.path,
+                size=instance.size,
+                received_at=arrival.received_at,
+            )
+            self._session.add(row)
+        return "variant"
+
+    def _audit(self, arrivals: Sequence[Arrival], fates: dict[str, str]) -> None:
+        """One row for each series and peer (PS3.15 A.5.3.4, DICOM Instances Transferred)."""
+        batches: dict[tuple[str, str, str], list[Arrival]] = {}
+        for arrival in arrivals:
+            key = (arrival.instance.study_uid, arrival.instance.series_uid, arrival.calling_ae)
+            batches.setdefault(key, []).append(arrival)
+        for (study, series, peer), batch in batches.items():
+            self._trail.append(
+                "instances received",
+                outcome=4 if any(fates[a.instance.sop_instance_uid] == "variant" for a in batch) else 0,
+                study=study,
+                series=series,
+                peer=peer,
+                instances={a.instance.sop_instance_uid: a.instance.digest for a in batch},
+                fates=sorted({fates[a.instance.sop_instance_uid] for a in batch}),
+            )
+
+    def evidence(self, series_uid: str) -> Evidence | None:
+        """Everything that bears on whether the series is complete; None for an unknown series."""
+        row = self._session.get(SeriesRow, series_uid)
+        if row is None:
+            return None
+        carried = (
+            select(AssociationRow)
+            .join(AssociationSeriesRow, AssociationSeriesRow.association_id == AssociationRow.id)
+            .where(AssociationSeriesRow.series_uid == series_uid)
+        )
+        associations = list(self._session.scalars(carried))
+        closed = [a for a in associations if a.closed_at is not None]
+        last = max(closed, key=lambda a: a.closed_at or 0.0, default=None)
+        return Evidence(
+            series=self._series(row),
+            complete_instances=row.complete_instances,
+            last_at=row.last_at,
+            open_associations=len(associations) - len(closed),
+            last_closed_at=(last.closed_at or 0.0) if last else 0.0,
+            last_ending=(last.ending or "") if last else "",
+        )
+
+    def complete(self, series_uid: str, header: Header) -> Series:
+        """Close the series at what is here now: its revision grows by one."""
+        row = self._session.get_one(SeriesRow, series_uid)
+        row.revision += 1
+        row.complete_instances = self._count(series_uid)
+        row.header = dict(header)
+        row.modality = str(header.get("Modality", row.modality))
+        self._session.flush()
+        self._trail.append(
+            "series complete", study=row.study_uid, series=series_uid, revision=row.revision,
+            instances=row.complete_instances,
+        )  # fmt: skip
+        return self._series(row)
+
+    def series(self, series_uid: str) -> Series | None:
+        """The series as the node knows it."""
+        row = self._session.get(SeriesRow, series_uid)
+        return None if row is None else self._series(row)
+
+    def unfinished(self) -> tuple[str, ...]:
+        """Series with objects that came after their last completion."""
+        counts = select(InstanceRow.series_uid, func.count().label("n")).group_by(InstanceRow.series_uid).subquery()
+        query = (
+            select(SeriesRow.series_uid)
+            .join(counts, counts.c.series_uid == SeriesRow.series_uid)
+            .where(counts.c.n > SeriesRow.complete_instances)
+        )
+        return tuple(self._session.scalars(query))
+
+    def instances(self, series_uid: str) -> list[Instance]:
+        """The instances of a series, in order of arrival."""
+        query = (
+            select(InstanceRow)
+            .where(InstanceRow.series_uid == series_uid)
+            .order_by(InstanceRow.received_at, InstanceRow.sop_instance_uid)
+        )
+        return [_instance(row) for row in self._session.scalars(query)]
+
+    def _count(self, series_uid: str) -> int:
+        query = select(func.count()).select_from(InstanceRow).where(InstanceRow.series_uid == series_uid)
+        return self._session.scalar(query) or 0
+
+    def _series(self, row: SeriesRow) -> Series:
+        return Series(
+            series_uid=row.series_uid,
+            study_uid=row.study_uid,
+            modality=row.modality,
+            calling_ae=row.calling_ae,
+            called_ae=row.called_ae,
+            revision=row.revision,
+            instances=self._count(row.series_uid),
+            header=row.header,
+        )
+
+
+def _instance_row(arrival: Arrival) -> InstanceRow:
+    instance = arrival.instance
+    return InstanceRow(
+        sop_instance_uid=instance.sop_instance_uid,
+        series_uid=instance.series_uid,
+        study_uid=instance.study_uid,
+        sop_class_uid=instance.sop_class_uid,
+        transfer_syntax_uid=instance.transfer_syntax_uid,
+        path=instance.path,
+        size=instance.size,
+        digest=instance.digest,
+        header=dict(instance.header),
+        received_at=arrival.received_at,
+    )
+
+
+def _instance(row: InstanceRow) -> Instance:
+    return Instance(
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        series_uid=row.series_uid,
+        study_uid=row.study_uid,
+        path=row.path,
+        size=row.size,
+        digest=row.digest,
+        header=row.header,
+    )
