@@ -100,7 +100,9 @@ class SocketBell:
                 self._rings.ring()
 
     def close(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening and remove the socket; a second call changes nothing."""
+        if self._closed.is_set():
+            return
         self._closed.set()
         if self._thread is not None:
             self._thread.join()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import delete, func, select
@@ -12,41 +11,9 @@ from sqlalchemy.orm import Session
 
 from storage.audit import Trail
 from storage.facts.errors import Rejected
+from storage.facts.routing import RegisteredPackage, Rule, Verdict
 from storage.facts.study import Urgency
 from storage.tables import DecisionRow, PackageRow, RuleRow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """A routing rule as it is kept; what its expression means is the router's business."""
-
-    name: str
-    expression: str
-    package: str  #: package identifier, or identifier@version
-    destinations: tuple[str, ...]
-    urgency: Urgency = Urgency.ROUTINE
-    enabled: bool = True
-    position: int = 0  #: order of evaluation; 0 when new: placed last
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Why a rule did or did not match one revision of a series."""
-
-    rule: str
-    matched: bool
-    explanation: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegisteredPackage:
-    """A model package that a worker has verified."""
-
-    package: str
-    version: str
-    digest: str
-    title: str
-    manifest: Mapping[str, Any]
 
 
 class Catalogue:

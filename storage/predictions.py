@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
 from storage.facts.prediction import Prediction
+from storage.facts.result import Kept, ResultObject
 from storage.facts.study import Urgency
 from storage.facts.wire import from_json, to_json
 from storage.tables import CommitmentRow, DeliveryRow, ObjectRow, PredictionRow, WorkitemRow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A prediction with the time it was made: re-making its objects gives the same bytes."""
-
-    prediction: Prediction
-    made_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultObject:
-    """A DICOM object made of a prediction, kept as a blob until every destination has it."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    series_uid: str
-    study_uid: str
-    prediction_key: str
-    kind: str  #: sr, seg, ...
-    description: str  #: its SeriesDescription
-    blob: str
-    size: int  #: bytes
 
 
 class Predictions:
@@ -126,6 +102,12 @@ class Predictions:
         """The objects of a prediction."""
         query = select(ObjectRow).where(ObjectRow.prediction_key == prediction_key).order_by(ObjectRow.kind)
         return [_object(row) for row in self._session.scalars(query)]
+
+    def blobs(self, study_uid: str) -> set[str]:
+        """Digests of the masks and objects that were made for a study."""
+        masks = select(PredictionRow.document).where(PredictionRow.study_uid == study_uid)
+        found = {mask["blob"] for d in self._session.scalars(masks) if (mask := d.get("mask"))}
+        return found | set(self._session.scalars(select(ObjectRow.blob).where(ObjectRow.study_uid == study_uid)))
 
     def delivered(self, prediction_key: str, destination: str) -> set[str]:
         """SOP Instance UIDs that the destination already acknowledged."""

@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
-from sqlalchemy import func, select
+from sqlalchemy import CursorResult, delete, func, select
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
+from storage.facts.arrival import Arrival, Evidence
 from storage.facts.study import Header, Instance, Series
-from storage.tables import AssociationRow, AssociationSeriesRow, InstanceRow, SeriesRow, VariantRow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """An instance that lies in ``incoming``, and how it came."""
-
-    instance: Instance  #: its path is where it will lie once it is in the ledger
-    association: str | None
-    calling_ae: str
-    called_ae: str
-    received_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What the node knows about whether a series is all there."""
-
-    series: Series
-    complete_instances: int  #: at the last completion; equal to series.instances when nothing new came
-    last_at: float  #: arrival of the last object
-    open_associations: int  #: that carried objects of this series and are still open
-    last_closed_at: float  #: end of the last association that carried it; 0 if none ended
-    last_ending: str  #: released, aborted, lost, or empty
+from storage.facts.task import State
+from storage.tables import AssociationRow, AssociationSeriesRow, InstanceRow, SeriesRow, TaskRow, VariantRow
 
 
 class Studies:
@@ -194,6 +173,33 @@ class Studies:
             .where(counts.c.n > SeriesRow.complete_instances)
         )
         return tuple(self._session.scalars(query))
+
+    def quiet_since(self, before: float, open_states: Iterable[State]) -> tuple[str, ...]:
+        """Studies that still have files, got nothing new since ``before``, and have no task in one of those states."""
+        busy = select(TaskRow.study_uid).where(
+            TaskRow.state.in_([state.value for state in open_states]), TaskRow.study_uid.is_not(None)
+        )
+        query = (
+            select(SeriesRow.study_uid)
+            .join(InstanceRow, InstanceRow.series_uid == SeriesRow.series_uid)
+            .where(SeriesRow.study_uid.not_in(busy))
+            .group_by(SeriesRow.study_uid)
+            .having(func.max(SeriesRow.last_at) < before)
+        )
+        return tuple(self._session.scalars(query))
+
+    def forget_files(self, study_uid: str) -> None:
+        """The received files of a study were removed; its series start anew if they are sent again."""
+        series = list(self._session.scalars(select(SeriesRow).where(SeriesRow.study_uid == study_uid)))
+        uids = [row.series_uid for row in series]
+        instances = select(InstanceRow.sop_instance_uid).where(InstanceRow.series_uid.in_(uids))
+        self._session.execute(delete(VariantRow).where(VariantRow.sop_instance_uid.in_(instances)))
+        removed = cast(
+            "CursorResult[Any]", self._session.execute(delete(InstanceRow).where(InstanceRow.series_uid.in_(uids)))
+        ).rowcount
+        for row in series:
+            row.complete_instances = 0
+        self._trail.append("files removed", study=study_uid, instances=removed)
 
     def instances(self, series_uid: str) -> list[Instance]:
         """The instances of a series, in order of arrival."""

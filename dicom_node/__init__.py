@@ -1,0 +1,1 @@
+"""The DICOM edge: receives, routes, says results in DICOM, delivers them, and looks after the clock."""

@@ -1,0 +1,51 @@
+"""The command line: what there is. A command's module is loaded only when it is called, so that answers come fast."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "Three studies, or your own, from C-STORE to SR, SEG and worklist, on this machine."),
+    "serve": ("serve", "Run the node until it is told to stop."),
+    "stages": ("serve", "Run the stages; started by serve."),
+    "config": ("settings", "Check or show the configuration."),
+    "doctor": ("doctor", "Look for what would keep the node from working, and say what to do."),
+    "rules": ("rules", "Show, edit and try the routing rules."),
+    "models": ("models", "Show the model packages."),
+    "tasks": ("tasks", "Show what is queued, running or dead; retry dead letters."),
+    "worklist": ("worklist", "Results, the most urgent first."),
+    "status": ("status", "What the node knows about a study, and why it is where it is."),
+    "audit": ("audit", "Show or verify the audit trail."),
+}
+HIDDEN = frozenset({"stages"})
+
+
+class LazyGroup(click.Group):
+    """Commands by name; the module of one is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        del ctx
+        return [name for name in COMMANDS if name not in HIDDEN]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click.Group."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"dicom_node.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Group: the list of commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dicom-node")
+def cli() -> None:
+    """A DICOM node that runs imaging models on what the PACS forwards and sends back results that its viewers show."""

@@ -1,0 +1,54 @@
+"""What every command begins with: the configuration and the ledger."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dicom_node.config import NodeConfig, load
+from storage.facts.errors import Misconfigured
+from storage.ledger import Ledger
+
+config_option: Callable[[Any], Any] = click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("node.toml"),
+    show_default=True,
+    envvar="DICOM_NODE_CONFIG",
+    help="The node's configuration file.",
+)
+
+
+def read_config(path: Path) -> NodeConfig:
+    """The configuration, or how to get one. Raises Misconfigured."""
+    if not path.exists():
+        raise Misconfigured(
+            f"{path}: there is no such file. Give one with -c FILE; `dicom-node config show > node.toml` writes one "
+            "with every setting at its default"
+        )
+    return load(path)
+
+
+@contextmanager
+def open_ledger(path: Path, *, create: bool = False) -> Iterator[Ledger]:
+    """The node's ledger. Raises Misconfigured when there is none yet, unless it may be created."""
+    config = read_config(path)
+    if not create and config.node.database is None and not (config.node.data / "ledger.db").exists():
+        raise Misconfigured(f"{config.node.data} holds no ledger yet: start the node once (dicom-node serve -c {path})")
+    ledger = Ledger(config.node.data, config.database_url())
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def operator() -> str:
+    """Who gives the command: the actor in the audit trail."""
+    return f"operator {getpass.getuser()}"

@@ -1,0 +1,32 @@
+"""``dicom-node serve`` and the child process that it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dicom_node.commands.opening import config_option, read_config
+
+
+@click.command()
+@config_option
+def serve(path: Path) -> None:
+    """Run the node until SIGTERM or Ctrl-C: receiving process, stages, workers."""
+    from dicom_node import logs, node  # the network is not loaded for --help
+
+    config = read_config(path)
+    logs.begin(config.log.level, config.log.format)
+    node.serve(config, path.resolve())
+
+
+@click.command(hidden=True)
+@config_option
+def stages(path: Path) -> None:
+    """Run the stages that say results in DICOM and deliver them. Started by serve."""
+    from dicom_node import logs
+    from dicom_node import stages as root  # highdicom is not loaded for --help
+
+    config = read_config(path)
+    logs.begin(config.log.level, config.log.format)
+    root.run(config)

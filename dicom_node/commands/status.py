@@ -1,0 +1,57 @@
+"""``dicom-node status STUDY``: what the node knows about a study, and why it is where it is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from dicom_node.commands.opening import config_option, open_ledger
+from dicom_node.commands.printing import moment, size, table
+from dicom_node.commands.worklist import summary
+from storage import views
+
+
+@click.command()
+@config_option
+@click.argument("study", required=False)
+def status(path: Path, study: str | None) -> None:
+    """What the node knows about STUDY, and why it is where it is; without it, the latest studies."""
+    with open_ledger(path) as ledger, ledger.read() as session:
+        if study is None:
+            found = views.studies(session, limit=20)
+            click.echo("\n".join(found) if found else "no studies yet")
+            return
+        series = views.study_series(session, study)
+        open_tasks = [t for t in views.tasks(session, study=study, limit=500) if t.state != "done"]
+        decisions = {s.series_uid: views.decisions(session, s.series_uid) for s in series}
+        results = [item for item in views.worklist(session, limit=10_000) if item.study_uid == study]
+    if not series:
+        click.echo(f"study {study} is not known here: look at `dicom-node audit show` for refused objects", err=True)
+        sys.exit(1)
+    table(
+        ["SERIES", "MODALITY", "OBJECTS", "SIZE", "LAST OBJECT", "STATE"],
+        [
+            [s.series_uid, s.modality, str(s.instances), size(s.bytes), moment(s.last_at), _state(s)]
+            for s in series
+        ],
+    )  # fmt: skip
+    for s in series:
+        for decision in decisions[s.series_uid]:
+            mark = "routed by" if decision["matched"] else "not routed by"
+            click.echo(f"\n{s.series_uid}\n  {mark} {decision['rule']}: {decision['why']}")
+    for task in open_tasks:
+        due = f", due in {task.not_before - time.time():.0f} s" if task.not_before > time.time() else ""
+        click.echo(f"\n{task.kind} task {task.id} is {task.state}{due}: {task.reason or 'no reason given'}")
+    for item in results:
+        click.echo(f"\n{item.prediction.algorithm.package}: {summary(item.prediction)}")
+        click.echo(f"  urgency {item.urgency.name}; {item.delivered} of {item.objects} objects delivered")
+
+
+def _state(series: views.SeriesView) -> str:
+    if series.revision == 0:
+        return "arriving"
+    late = series.instances - series.complete_instances
+    return f"complete (revision {series.revision})" + (f", {late} late" if late > 0 else "")

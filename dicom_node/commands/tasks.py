@@ -1,0 +1,78 @@
+"""``dicom-node tasks``: what is queued, running or dead."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from dicom_node.commands.opening import config_option, open_ledger, operator
+from dicom_node.commands.printing import moment, table
+from storage import views
+from storage.facts.task import State
+
+
+@click.group()
+def tasks() -> None:
+    """Show what is queued, running or dead; retry dead letters."""
+
+
+@tasks.command("list")
+@config_option
+@click.option("--all", "everything", is_flag=True, help="Also what is done or cancelled.")
+@click.option("--study", help="Only tasks of this Study Instance UID.")
+@click.option("--limit", default=50, show_default=True, help="At most so many, the newest.")
+def list_tasks(path: Path, everything: bool, study: str | None, limit: int) -> None:
+    """List open and dead tasks, with the reason why they wait or died."""
+    states = list(State) if everything else [State.WAITING, State.RUNNING, State.FAILED]
+    with open_ledger(path) as ledger, ledger.read() as session:
+        found = views.tasks(session, states=states, study=study, limit=limit)
+    if not found:
+        click.echo("no tasks")
+        return
+    now = time.time()
+    rows = [
+        [
+            str(t.id), t.kind, t.state, t.urgency.name, str(t.failures),
+            _due(t, now),
+            t.series_uid or t.key, t.reason or "",
+        ]
+        for t in found
+    ]  # fmt: skip
+    table(["ID", "KIND", "STATE", "URGENCY", "FAILURES", "DUE/MADE", "SERIES", "REASON"], rows)
+
+
+@tasks.command()
+@config_option
+@click.argument("task_id", type=int, required=False)
+@click.option("--all", "everything", is_flag=True, help="Every dead letter.")
+def retry(path: Path, task_id: int | None, everything: bool) -> None:
+    """Try a dead letter again."""
+    if (task_id is None) != everything:
+        raise click.UsageError("give the ID of a task, or --all")
+    with open_ledger(path) as ledger:
+        if everything:
+            with ledger.read() as session:
+                ids = [t.id for t in views.tasks(session, states=[State.FAILED], limit=10_000)]
+        else:
+            ids = [task_id or 0]
+        with ledger.begin(operator()) as tx:
+            for number in ids:
+                tx.queue.revive(number)
+    click.echo(f"{len(ids)} task(s) will be tried again")
+
+
+@tasks.command()
+@config_option
+@click.argument("task_id", type=int)
+def cancel(path: Path, task_id: int) -> None:
+    """Stop a task that waits or runs. Nothing follows from it."""
+    with open_ledger(path) as ledger, ledger.begin(operator()) as tx:
+        tx.queue.cancel(task_id)
+    click.echo(f"task {task_id} is cancelled")
+
+
+def _due(task: views.TaskView, now: float) -> str:
+    waits = task.state == State.WAITING and task.not_before > now
+    return f"in {task.not_before - now:.0f} s" if waits else moment(task.created_at)

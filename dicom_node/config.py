@@ -1,0 +1,251 @@
+"""Every setting of the node: frozen, validated, each with its unit, its default and why.
+
+``node.toml`` is read once, by the composition root; ``dicom-node config show`` prints what is in force, with why.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import AfterValidator, Field
+
+from storage.facts.errors import Misconfigured
+from storage.settings import Settings, parse, read_toml
+
+
+def _ae_title(value: str) -> str:
+    title = value.strip()
+    if not title or len(title) > 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)")
+    return title
+
+
+def _network(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is neither an IP address nor a network such as 10.1.0.0/16") from error
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class NodeSection(Settings):
+    """Who this node is and where it keeps things."""
+
+    ae_title: AETitle = "DICOM_NODE"
+    """AE title that peers call. Default DICOM_NODE; change it to what the PACS administrator assigns."""
+    bind: str = "0.0.0.0"
+    """Address to listen on. Default all, as the PACS is on another machine."""
+    port: Port = 11112
+    """TCP port. Default 11112, the registered DICOM port that needs no root; 0 takes a free one."""
+    data: Path = Path("data")
+    """Folder for received studies, results, the SQLite ledger and the audit key; relative to the configuration file."""
+    database: str | None = None
+    """SQLAlchemy URL (postgresql://user@host/name). Default none: SQLite in the data folder, enough for one machine."""
+    database_password_file: Path | None = None
+    """File with the database password, so that it stays out of this file. Default none."""
+    station_name: str = Field(default="DICOM-NODE", max_length=16)
+    """Station Name written into results (16 characters)."""
+    serial_number: str = Field(default="1", max_length=64)
+    """Device Serial Number written into results; give each node of a site its own. It names the device observer too."""
+    institution: str = Field(default="", max_length=64)
+    """Institution Name written into results. Default empty: the source's own is not assumed to be ours."""
+
+
+class PeerSection(Settings):
+    """One peer that may send to this node."""
+
+    ae_title: AETitle
+    """Calling AE title of the peer."""
+    addresses: tuple[Network, ...] = ()
+    """IP addresses or networks it may call from. Default none given: any address (the AE title alone is weak proof)."""
+
+
+class ReceiveSection(Settings):
+    """Receiving: who may send, and what is promised."""
+
+    peers: tuple[PeerSection, ...] = ()
+    """Peers that may associate. Default none: an unknown peer is rejected with a reason."""
+    accept_unknown_peers: bool = False
+    """Accept any AE title from any address. Default false: images of unknown origin must not reach a model."""
+    maximum_associations: int = Field(default=64, ge=1, le=1000)
+    """Concurrent associations. Default 64: modalities that open one per image need room."""
+    association_seconds: float = Field(default=10.0, gt=0)
+    """Time for a new connection to ask for an association, seconds. Default 10: silent ones must not fill the limit."""
+    idle_seconds: float = Field(default=300.0, gt=0)
+    """An association without traffic is aborted after this time, seconds. Default 300."""
+    stall_seconds: float = Field(default=60.0, gt=0)
+    """A peer that stops in the middle of a message is cut off after this time, seconds. Default 60."""
+    maximum_pdu: int = Field(default=131072, ge=4096, le=1048576)
+    """Maximum PDU length announced, bytes. Default 131072, the most that common senders use."""
+    durability: Literal["fdatasync", "none"] = "fdatasync"
+    """What 0x0000 promises. fdatasync (default): the object survives a power cut. none: where the PACS keeps a copy."""
+    refuse_below_mb: int = Field(default=2048, ge=0)
+    """Free space below which C-STORE answers 0xA700, MB. Default 2048: refusing early leaves room for results."""
+    quiet_seconds: float = Field(default=2.0, ge=0)
+    """A series is complete this long after its last association was released, seconds. Default 2."""
+    quiet_seconds_open: float = Field(default=20.0, ge=0)
+    """The same while an association that carried it stays open, counted from its last object, seconds. Default 20."""
+    quiet_seconds_broken: float = Field(default=15.0, ge=0)
+    """The same after an association was aborted or lost, seconds. Default 15: the sender may try again."""
+
+
+class DestinationSection(Settings):
+    """A PACS, viewer or archive that results are sent to."""
+
+    ae_title: AETitle
+    """Called AE title."""
+    host: str = Field(min_length=1)
+    """Host name or address."""
+    port: Port
+    """TCP port."""
+    calling_ae_title: AETitle | None = None
+    """AE title this node calls itself there. Default: node.ae_title."""
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    """Longest wait for a connection or an answer, seconds. Default 30."""
+    storage_commitment: bool = False
+    """Ask for Storage Commitment after delivery (PS3.4 Annex J). Default false: not every PACS offers it."""
+    commitment_hours: float = Field(default=24.0, gt=0)
+    """How long to wait for the commitment report before the objects are asked for again, hours. Default 24."""
+
+
+class WorklistSection(Settings):
+    """Raising urgent studies."""
+
+    ups_destination: str | None = None
+    """Name of the destination that takes Unified Procedure Steps (N-CREATE, PS3.4 Annex CC). Default none."""
+    ups_from: Literal["ROUTINE", "HIGH", "STAT"] = "HIGH"
+    """Least urgency for which a UPS is created. Default HIGH: a worklist in which everything is raised helps nobody."""
+    research_may_raise: bool = False
+    """Let a research package raise a study above its order. Default false: not for diagnosis, not for priority."""
+
+
+class WorkersSection(Settings):
+    """The processes that run the models."""
+
+    count: int = Field(default=1, ge=0, le=64)
+    """Worker processes started by this node. Default 1; 0 where workers run on other machines."""
+    models: Path = Path("models")
+    """Folder with model packages and weights; relative to the configuration file."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads per worker. Default 0: as many as the machine has, divided among the workers."""
+    device: str = "auto"
+    """Torch device: auto (default: a GPU if there is one), cpu, cuda, cuda:0 …"""
+
+
+class LogSection(Settings):
+    """What the node says while it runs. Patient data is never logged."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least level that is written. Default INFO."""
+    format: Literal["json", "text"] = "json"
+    """json (default): one object a line, for a log collector. text: for eyes."""
+
+
+class UpkeepSection(Settings):
+    """What the clock does."""
+
+    keep_days: float = Field(default=14.0, ge=0)
+    """Received images and results are removed when their study was quiet this long, days; 0 keeps all.
+    Default 14: the PACS is the archive."""
+    verify_hours: float = Field(default=24.0, gt=0)
+    """How often the audit trail is re-computed, hours. Default 24."""
+
+
+class NodeConfig(Settings):
+    """Everything in ``node.toml``."""
+
+    node: NodeSection = NodeSection()
+    receive: ReceiveSection = ReceiveSection()
+    destinations: dict[str, DestinationSection] = {}
+    worklist: WorklistSection = WorklistSection()
+    workers: WorkersSection = WorkersSection()
+    log: LogSection = LogSection()
+    upkeep: UpkeepSection = UpkeepSection()
+
+    def database_url(self) -> str | None:
+        """The database URL with its password, None for SQLite. Raises Misconfigured for an unreadable password file."""
+        url, file = self.node.database, self.node.database_password_file
+        if url is None or file is None:
+            return url
+        try:
+            password = file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise Misconfigured(f"node.database_password_file: {file} cannot be read: {error.strerror}") from error
+        head, _, tail = url.partition("@")
+        if not tail:
+            raise Misconfigured("node.database: give a user name (postgresql://user@host/name) to go with the password")
+        return f"{head}:{quote(password, safe='')}@{tail}"
+
+
+def load(path: Path) -> NodeConfig:
+    """Read ``node.toml``; folders become absolute, relative ones start at the file.
+
+    Raises Misconfigured with every fault at once.
+    """
+    config = parse(NodeConfig, read_toml(path), source=str(path))
+    base = path.resolve().parent
+    node = config.node.model_copy(
+        update={
+            "data": base / config.node.data,
+            "database_password_file": config.node.database_password_file and base / config.node.database_password_file,
+        }
+    )
+    workers = config.workers.model_copy(update={"models": base / config.workers.models})
+    config = config.model_copy(update={"node": node, "workers": workers})
+    _check_references(config, path)
+    return config
+
+
+def _check_references(config: NodeConfig, path: Path) -> None:
+    named = config.worklist.ups_destination
+    if named is not None and named not in config.destinations:
+        known = ", ".join(config.destinations) or "none"
+        raise Misconfigured(f"{path}:\n  worklist.ups_destination: no destination is named {named!r}; known: {known}")
+
+
+def describe(config: NodeConfig, *, comments: bool = True) -> str:
+    """The configuration in force as TOML, each key under its unit, default and why."""
+    lines: list[str] = []
+    for name in type(config).model_fields:
+        section = getattr(config, name)
+        if name == "destinations":
+            for key, destination in section.items():
+                lines += [*_table(f"destinations.{key}", destination, comments), ""]
+        else:
+            lines += [*_table(name, section, comments), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(title: str, section: Settings, comments: bool) -> list[str]:
+    lines = [f"[{title}]"]
+    nested: list[str] = []
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, tuple) and value and isinstance(value[0], Settings):
+            for item in value:
+                nested += ["", f"[[{title}.{key}]]", *_table("", item, comments)[1:]]
+            continue
+        if comments and field.description:
+            lines.append(f"# {field.description}")
+        lines.append(f"{key} = {_toml(value)}" if value is not None else f"# {key} = (not set)")
+    return lines + nested
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    text = os.fspath(value) if isinstance(value, Path) else str(value)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,226 @@
+"""Looks for what would keep the node from working, and says in an administrator's words what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from dicom_node.config import DestinationSection, NodeConfig
+from storage import views
+from storage.facts.errors import NodeError
+from storage.facts.task import State
+from storage.ledger import Ledger
+
+
+class Verdict(StrEnum):
+    """How one check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: Verdict
+    found: str
+    todo: str = ""  #: what to do; empty when it is well
+
+
+#: C-ECHO to a destination: None when it answers, else what is wrong and what to do.
+Echo = Callable[[DestinationSection], str | None]
+
+
+def examine(config: NodeConfig, path: Path, echo: Echo) -> Iterator[Check]:
+    """All checks, each as soon as it is done."""
+    running = _ready(config.node.data)
+    yield _ae_title(config)
+    yield _port(config, running)
+    yield from _disk(config)
+    yield from _ledger(config)
+    yield from _peers(config)
+    yield from _packages(config)
+    for name, destination in config.destinations.items():
+        yield _destination(name, destination, echo)
+    if not config.destinations:
+        yield Check(
+            what="destinations", verdict=Verdict.WARNING, found="none: results stay in the node",
+            todo=f"add [destinations.NAME] with ae_title, host and port to {path}",
+        )  # fmt: skip
+
+
+def _ready(data: Path) -> Mapping[str, int] | None:
+    """What the running node says of itself, None when none runs."""
+    try:
+        facts: dict[str, int] = json.loads((data / "run" / "ready.json").read_text(encoding="utf-8"))
+        os.kill(int(facts["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return facts
+
+
+def _ae_title(config: NodeConfig) -> Check:
+    title = config.node.ae_title
+    clash = [name for name, d in config.destinations.items() if d.ae_title == title]
+    if clash:
+        return Check(
+            what="AE title", verdict=Verdict.FAULT, found=f"{title} is also the AE title of destination {clash[0]}",
+            todo="give the node an AE title of its own (node.ae_title): peers could not tell the two apart",
+        )  # fmt: skip
+    return Check(what="AE title", verdict=Verdict.OK, found=title)
+
+
+def _port(config: NodeConfig, running: Mapping[str, int] | None) -> Check:
+    node = config.node
+    if running is not None:
+        return Check(
+            what="port", verdict=Verdict.OK if running.get("streaming", True) else Verdict.WARNING,
+            found=f"the node runs as process {running['pid']} and listens on {running['port']}",
+            todo="" if running.get("streaming", True) else "this pynetdicom release takes the slow path: install 3.0.4",
+        )  # fmt: skip
+    family = socket.AF_INET6 if ":" in node.bind else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((node.bind, node.port))
+        except OSError as error:
+            return Check(
+                what="port", verdict=Verdict.FAULT, found=f"{node.bind}:{node.port} cannot be used: {error.strerror}",
+                todo="stop what uses it, or change node.port; ports below 1024 need root",
+            )  # fmt: skip
+    return Check(what="port", verdict=Verdict.OK, found=f"{node.bind}:{node.port} is free; the node does not run")
+
+
+def _disk(config: NodeConfig) -> Iterator[Check]:
+    data = config.node.data
+    there = next(folder for folder in (data, *data.parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        yield Check(
+            what="data folder", verdict=Verdict.FAULT, found=f"{there} cannot be written",
+            todo="let the node's user own it, or change node.data",
+        )  # fmt: skip
+        return
+    free = shutil.disk_usage(there).free // 2**20
+    least = config.receive.refuse_below_mb
+    found = f"{free} MB free under {data}"
+    if free < least:
+        yield Check(
+            what="disk", verdict=Verdict.FAULT, found=found,
+            todo=f"C-STORE answers 0xA700 below {least} MB (receive.refuse_below_mb): free space, or lower upkeep.keep_days",
+        )  # fmt: skip
+    elif free < 4 * least:
+        yield Check(what="disk", verdict=Verdict.WARNING, found=found, todo=f"receiving stops at {least} MB")
+    else:
+        yield Check(what="disk", verdict=Verdict.OK, found=found)
+
+
+def _ledger(config: NodeConfig) -> Iterator[Check]:
+    if config.node.database is None and not (config.node.data / "ledger.db").exists():
+        yield Check(what="ledger", verdict=Verdict.OK, found="none yet; the first start makes it")
+        return
+    try:
+        ledger = Ledger(config.node.data, config.database_url())
+        try:
+            yield from _contents(ledger)
+        finally:
+            ledger.close()
+    except NodeError as error:
+        yield Check(what="ledger", verdict=Verdict.FAULT, found=str(error), todo="see node.database and node.data")
+
+
+def _contents(ledger: Ledger) -> Iterator[Check]:
+    with ledger.read() as session:
+        dead = views.tasks(session, states=[State.FAILED], limit=1000)
+        latest = max((row.at for row in views.trail(session, limit=1)), default=0.0)
+    with ledger.begin_reading() as tx:
+        rules = [rule for rule in tx.catalogue.rules() if rule.enabled]
+    if latest > time.time() + 60:
+        yield Check(
+            what="clock", verdict=Verdict.FAULT, found=f"the last audit row lies {latest - time.time():.0f} s ahead",
+            todo="the machine's clock was set back: synchronise it (NTP), then restart the node",
+        )  # fmt: skip
+    else:
+        yield Check(what="clock", verdict=Verdict.OK, found=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+    if dead:
+        yield Check(
+            what="dead letters", verdict=Verdict.WARNING, found=f"{len(dead)}, the latest: {dead[-1].reason}",
+            todo="`dicom-node tasks list` shows them, `dicom-node tasks retry` tries again",
+        )  # fmt: skip
+    if not rules:
+        yield Check(
+            what="rules", verdict=Verdict.WARNING, found="no rule is on: no series reaches a model",
+            todo="`dicom-node rules add --help`",
+        )  # fmt: skip
+    else:
+        yield Check(what="rules", verdict=Verdict.OK, found=f"{len(rules)} on")
+
+
+def _peers(config: NodeConfig) -> Iterator[Check]:
+    receive = config.receive
+    if receive.accept_unknown_peers:
+        yield Check(
+            what="peers", verdict=Verdict.WARNING, found="anybody may send (receive.accept_unknown_peers)",
+            todo="list the peers under receive.peers and switch it off before clinical use",
+        )  # fmt: skip
+    elif not receive.peers:
+        yield Check(
+            what="peers", verdict=Verdict.FAULT, found="nobody may send: receive.peers is empty",
+            todo="add [[receive.peers]] with the ae_title of the PACS that forwards studies",
+        )  # fmt: skip
+    else:
+        loose = [peer.ae_title for peer in receive.peers if not peer.addresses]
+        yield Check(
+            what="peers", verdict=Verdict.OK, found=", ".join(peer.ae_title for peer in receive.peers),
+            todo=f"{', '.join(loose)}: any address may use it; give addresses to be sure" if loose else "",
+        )  # fmt: skip
+
+
+def _packages(config: NodeConfig) -> Iterator[Check]:
+    """Asks a worker process: this one must not load what models need."""
+    path = config.node.data / "run" / "doctor-worker.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"data = {json.dumps(str(config.node.data))}", f"models = {json.dumps(str(config.workers.models))}"]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    command = [sys.executable, "-m", "inference", "check", "-c", str(path)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
+        )
+    except subprocess.TimeoutExpired:
+        yield Check(what="models", verdict=Verdict.FAULT, found="the packages could not be verified within 120 s")
+        return
+    finally:
+        path.unlink(missing_ok=True)
+    good = [line[6:] for line in done.stdout.splitlines() if line.startswith("ok")]
+    bad = [line[6:] for line in done.stdout.splitlines() if line.startswith("wrong")]
+    for line in good:
+        yield Check(what="model", verdict=Verdict.OK, found=" ".join(line.split()))
+    for line in bad:
+        yield Check(what="model", verdict=Verdict.WARNING, found=line, todo=f"see {config.workers.models}")
+    if done.returncode not in (0, 1) or not (good or bad):
+        last = done.stderr.strip().splitlines()[-1:] or ["it printed nothing"]
+        yield Check(
+            what="models", verdict=Verdict.FAULT, found=f"the worker cannot start: {last[0]}",
+            todo="install the worker's dependencies: pip install 'dicom-node[worker]'",
+        )  # fmt: skip
+
+
+def _destination(name: str, destination: DestinationSection, echo: Echo) -> Check:
+    wrong = echo(destination)
+    what = f"destination {name}"
+    where = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    if wrong is None:
+        return Check(what=what, verdict=Verdict.OK, found=f"{where} answers C-ECHO")
+    return Check(what=what, verdict=Verdict.FAULT, found=where, todo=wrong)

@@ -1,0 +1,44 @@
+"""What this node accepts: every storage SOP class in every transfer syntax, C-ECHO, Storage Commitment reports."""
+
+from __future__ import annotations
+
+from pydicom.uid import UID, AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AllStoragePresentationContexts
+from pynetdicom.presentation import PresentationContext, build_context
+
+VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+
+#: The acceptor's order wins: explicit first, so that a sender does not re-encode; implicit last.
+TRANSFER_SYNTAXES: list[str | UID] = [
+    ExplicitVRLittleEndian,
+    *(uid for uid in AllTransferSyntaxes if uid not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)),
+    ImplicitVRLittleEndian,
+]
+
+#: Retired or newer storage SOP classes that peers still send (PS3.4 B.5, PS3.6 Table A-1).
+FURTHER_STORAGE = (
+    "1.2.840.10008.5.1.4.1.1.3",  # Ultrasound Multi-frame Image Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.5",  # Nuclear Medicine Image Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.6",  # Ultrasound Image Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.8",  # Standalone Overlay Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.9",  # Standalone Curve Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.10",  # Standalone Modality LUT Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.11",  # Standalone VOI LUT Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.12.3",  # X-Ray Angiographic Bi-Plane Image Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.77.1",  # VL Image Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.77.2",  # VL Multi-frame Image Storage (Retired)
+    "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation Storage
+    "1.2.840.10008.5.1.4.1.1.66.8",  # Height Map Segmentation Storage
+)
+
+
+def accepted() -> list[PresentationContext]:
+    """Every presentation context that the SCP supports."""
+    storage = dict.fromkeys([str(cx.abstract_syntax) for cx in AllStoragePresentationContexts])
+    storage.update(dict.fromkeys(FURTHER_STORAGE))
+    contexts = [build_context(uid, TRANSFER_SYNTAXES) for uid in storage]
+    contexts.append(build_context(VERIFICATION, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]))
+    commitment = build_context(STORAGE_COMMITMENT, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    commitment.scu_role, commitment.scp_role = True, True  # the archive calls us as SCP of the SOP class (PS3.4 J.3.3)
+    return [*contexts, commitment]

@@ -1,0 +1,198 @@
+"""Reads what the index needs from the first bytes of a data set, while the rest is still arriving.
+
+A whole parse costs some twenty times more and builds every element. This walk steps over top-level elements (explicit
+or implicit VR little endian, PS3.5 7.1) and is bounded: by the bytes given, by the last tag wanted, by nesting depth.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from pydicom import config as pydicom_config
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
+
+from storage.facts.errors import Rejected
+from storage.facts.study import SLICE_KEYWORDS
+
+HEAD_BYTES = 64 * 1024  #: kept of each object for this walk
+SLOW_BYTES = 16 * 1024 * 1024  #: most that is handed to pydicom
+DEPTH = 16  #: nesting of undefined-length sequences that is followed
+UNDEFINED = 0xFFFFFFFF
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.8.1"})
+
+_WANTED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", *SLICE_KEYWORDS)
+_LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_EXPLICIT = struct.Struct("<HH2sH").unpack_from
+_IMPLICIT = struct.Struct("<HHL").unpack_from
+_LENGTH = struct.Struct("<L").unpack_from
+
+
+def _tags() -> dict[int, tuple[str, str]]:
+    return {int(tag_for_keyword(k) or 0): (k, dictionary_VR(k)) for k in _WANTED}
+
+
+_TAGS = _tags()
+_LAST = max(_TAGS)
+
+
+class Truncated(Rejected):
+    """The walk ran out of bytes, or met something that is not a data element."""
+
+
+def read(head: bytes | memoryview, transfer_syntax_uid: str) -> dict[str, Any]:
+    """The wanted elements of a data set's first bytes, by keyword.
+
+    Raises Rejected when the bytes are no data set in that transfer syntax.
+    """
+    if transfer_syntax_uid in DEFLATED or transfer_syntax_uid == EXPLICIT_BIG:
+        return _read_slowly(bytes(head[:SLOW_BYTES]), transfer_syntax_uid)
+    try:
+        found = _walk(head, transfer_syntax_uid != IMPLICIT_LITTLE)
+    except (Truncated, struct.error):
+        return _read_slowly(bytes(head[:SLOW_BYTES]), transfer_syntax_uid)
+    return {
+        keyword: value
+        for tag, raw in found.items()
+        if (value := _value(_TAGS[tag][1], raw)) is not None
+        for keyword in (_TAGS[tag][0],)
+    }
+
+
+def _walk(head: bytes | memoryview, explicit: bool) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    at, end, previous = 0, len(head), -1
+    while at + 8 <= end:
+        tag, length, at = _element(head, at, explicit)
+        if tag > _LAST:
+            break
+        if tag <= previous:
+            raise Truncated(f"element ({tag >> 16:04X},{tag & 0xFFFF:04X}) is out of order")
+        previous = tag
+        if length == UNDEFINED:
+            at = _skip_sequence(head, at, explicit, DEPTH)
+            continue
+        if tag in _TAGS and length <= 1024:
+            if at + length > end:
+                raise Truncated(f"element ({tag >> 16:04X},{tag & 0xFFFF:04X}) is longer than the data set")
+            found[tag] = bytes(head[at : at + length])
+        at += length
+    return found
+
+
+def _element(head: bytes | memoryview, at: int, explicit: bool) -> tuple[int, int, int]:
+    """Tag, length and offset of the value of the element at an offset."""
+    if not explicit:
+        group, element, length = _IMPLICIT(head, at)
+        return group << 16 | element, length, at + 8
+    group, element, vr, short = _EXPLICIT(head, at)
+    if group == 0xFFFE:
+        return group << 16 | element, _LENGTH(head, at + 4)[0], at + 8
+    if not vr.isalpha():
+        raise Truncated(f"element ({group:04X},{element:04X}) has no value representation")
+    if vr in _LONG:
+        return group << 16 | element, _LENGTH(head, at + 8)[0], at + 12
+    return group << 16 | element, short, at + 8
+
+
+def _skip_sequence(head: bytes | memoryview, at: int, explicit: bool, depth: int) -> int:
+    """The offset after a sequence (or encapsulated value) of undefined length."""
+    if depth == 0:
+        raise Truncated("sequences are nested too deeply")
+    while at + 8 <= len(head):
+        group, element, length = _IMPLICIT(head, at)
+        at += 8
+        if (group, element) == (0xFFFE, 0xE0DD):
+            return at
+        at = _skip_item(head, at, explicit, depth) if length == UNDEFINED else at + length
+    return len(head)
+
+
+def _skip_item(head: bytes | memoryview, at: int, explicit: bool, depth: int) -> int:
+    while at + 8 <= len(head):
+        tag, length, at = _element(head, at, explicit)
+        if tag == 0xFFFEE00D:
+            return at
+        at = _skip_sequence(head, at, explicit, depth - 1) if length == UNDEFINED else at + length
+    return len(head)
+
+
+#: What pydicom raises on bytes that are no data set.
+_UNREADABLE = (
+    ArithmeticError, AttributeError, EOFError, InvalidDicomError, LookupError, NotImplementedError, OSError,
+    RecursionError, TypeError, ValueError, struct.error,
+)  # fmt: skip
+
+
+def _read_slowly(head: bytes, transfer_syntax_uid: str) -> dict[str, Any]:
+    """Odd encodings: let pydicom read them."""
+    implicit = transfer_syntax_uid == IMPLICIT_LITTLE
+    little = transfer_syntax_uid != EXPLICIT_BIG
+    if transfer_syntax_uid == "1.2.840.10008.1.2.1.99":
+        head = _inflate(head)
+    try:
+        with pydicom_config.disable_value_validation(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a file that is not in the encoding it claims is read all the same
+            dataset = read_dataset(
+                BytesIO(head), implicit, little, stop_when=lambda tag, _vr, _length: int(tag) > _LAST,
+                specific_tags=sorted(_TAGS),
+            )  # fmt: skip
+            return {k: plain for k in _WANTED if (plain := _plain(dataset.get(k))) is not None}
+    except _UNREADABLE as error:
+        raise Truncated(f"the data set cannot be read ({type(error).__name__})") from error
+
+
+def _inflate(head: bytes) -> bytes:
+    import zlib  # only deflated data sets need it
+
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, HEAD_BYTES * 16)
+    except zlib.error as error:
+        raise Truncated("the deflated data set cannot be inflated") from error
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value == "":
+        return None
+    if isinstance(value, MultiValue):
+        return [_plain(item) for item in value]
+    if isinstance(value, int):
+        return int(value)
+    return float(value) if isinstance(value, float) else str(value)
+
+
+def _text(raw: bytes) -> Any:
+    values = [part.strip(" \0") for part in raw.decode("latin-1").split("\\")]
+    return None if values == [""] else values[0] if len(values) == 1 else values
+
+
+def _numbers(convert: Callable[[str], float | int]) -> Callable[[bytes], Any]:
+    def read_numbers(raw: bytes) -> Any:
+        try:
+            values = [convert(part) for part in raw.decode("ascii").strip(" \0").split("\\") if part.strip()]
+        except (ValueError, UnicodeDecodeError):
+            return None
+        return None if not values else values[0] if len(values) == 1 else values
+
+    return read_numbers
+
+
+def _shorts(raw: bytes) -> Any:
+    values = [item[0] for item in struct.iter_unpack("<H", raw[: len(raw) // 2 * 2])]
+    return None if not values else values[0] if len(values) == 1 else values
+
+
+_READERS: dict[str, Callable[[bytes], Any]] = {"DS": _numbers(float), "IS": _numbers(int), "US": _shorts}
+
+
+def _value(vr: str, raw: bytes) -> Any:
+    return _READERS.get(vr, _text)(raw)

@@ -1,0 +1,151 @@
+"""One C-STORE request: from its first byte to its status (PS3.4 B.2.3), whichever path the bytes come by."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dicom_node.receive.index import Event, Index, Refused
+from dicom_node.receive.landing import DiskFull, Incoming, Mismatch, Origin, Sink
+from storage.facts.errors import NodeError, Transient
+
+log = logging.getLogger(__name__)
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a C-STORE-RQ says, and the presentation context that it came on."""
+
+    origin: Origin
+    sop_class_uid: str
+    sop_instance_uid: str
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The answer: a status code and, unless it is success, a comment (0000,0902) for the sender's log."""
+
+    code: int
+    comment: str = ""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the receiver has done since its start."""
+
+    stored: int = 0
+    bytes: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+
+class Desk(Protocol):
+    """Takes C-STORE requests."""
+
+    def begin(self, request: Request) -> Intake:
+        """Start one object."""
+
+
+class FrontDesk:
+    """The node's desk: checks, lands, tells the index."""
+
+    def __init__(self, incoming: Incoming, index: Index) -> None:
+        self._incoming, self._index = incoming, index
+        self.counters = Counters()
+
+    def begin(self, request: Request) -> Intake:
+        """See Desk."""
+        intake = Intake(request, self._index.tell, self.counters)
+        if request.sop_class_uid != request.abstract_syntax:
+            intake.refuse(SOP_CLASS_NOT_SUPPORTED, "SOP Class differs from the presentation context")
+        elif self._index.lagging:
+            intake.refuse(OUT_OF_RESOURCES, "the node's ledger is behind; send again later")
+        else:
+            intake.open(self._incoming)
+        return intake
+
+
+class Intake:
+    """Takes the bytes of one object. Never raises for what the object is: what is wrong becomes its status."""
+
+    def __init__(self, request: Request, tell: Callable[[Event], None], counters: Counters) -> None:
+        self._request, self._tell, self._counters = request, tell, counters
+        self._sink: Sink | None = None
+        self._status: Status | None = None
+
+    def open(self, incoming: Incoming) -> None:
+        """Make room for the object."""
+        request = self._request
+        try:
+            self._sink = incoming.open(
+                request.origin, request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax
+            )
+        except NodeError as error:
+            self._fail(error)
+
+    def write(self, data: memoryview) -> None:
+        """Take bytes of the data set; those of an object that is refused already are let go."""
+        if self._sink is None:
+            return
+        try:
+            self._sink.write(data)
+        except NodeError as error:
+            self._fail(error)
+
+    def close(self) -> Status:
+        """All bytes are here: the status that the sender is told. After 0x0000 the object is durable."""
+        if self._sink is not None:
+            try:
+                landed = self._sink.close()
+            except NodeError as error:
+                self._fail(error)
+            else:
+                self._tell(landed)
+                self._counters.stored += 1
+                self._counters.bytes += landed.instance.size
+                return Status(code=SUCCESS)
+        status = self._status or Status(code=CANNOT_UNDERSTAND, comment="no data set")
+        self._note(status)
+        return status
+
+    def abort(self) -> None:
+        """The sender went away in the middle: nothing is kept."""
+        if self._sink is not None:
+            self._sink.abort()
+            self._sink = None
+
+    def refuse(self, code: int, comment: str) -> None:
+        """Turn the object away; its bytes are still read off the wire."""
+        self._status = Status(code=code, comment=comment[:64])
+
+    def _fail(self, error: NodeError) -> None:
+        self._sink = None
+        if isinstance(error, DiskFull | Transient):
+            self.refuse(OUT_OF_RESOURCES, str(error))
+        elif isinstance(error, Mismatch):
+            self.refuse(DOES_NOT_MATCH, str(error))
+        else:
+            self.refuse(CANNOT_UNDERSTAND, str(error))
+        log.warning("object refused: %s", error)
+
+    def _note(self, status: Status) -> None:
+        name = f"{status.code:04X}"
+        self._counters.refused[name] = self._counters.refused.get(name, 0) + 1
+        request = self._request
+        self._tell(
+            Refused(
+                what="object refused",
+                origin=request.origin,
+                why=f"0x{name} {status.comment}",
+                object=request.sop_instance_uid[:64],
+            )
+        )

@@ -1,0 +1,273 @@
+"""Where objects land: written while they arrive, made durable, and only then visible under ``incoming``.
+
+A file under ``incoming`` is a whole Part 10 file that was or is about to be acknowledged and is not yet in the ledger.
+Its name ends in ``.dcm``; a ``.part`` file was never acknowledged. File meta information carries who sent it
+(PS3.10 7.1: Source, Sending and Receiving Application Entity Title), so that a restart can enter it into the ledger.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mmap
+import os
+import re
+import struct
+import time
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from dicom_node.receive import head as heads
+from storage.blobs import sync_folder
+from storage.facts.errors import Misconfigured, Rejected, Transient
+from storage.facts.study import SLICE_KEYWORDS, Instance
+
+UID = re.compile(r"[0-9.]{1,64}")
+IMPLEMENTATION_UID = "2.25.218730291837465092837465091827364509182"
+IMPLEMENTATION_NAME = "DICOM_NODE_1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who is sending, on which association."""
+
+    association: str
+    calling_ae: str
+    called_ae: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """An object that lies durably under ``incoming``."""
+
+    path: Path
+    instance: Instance  #: its path is where the file will lie once it is in the ledger
+    origin: Origin
+    at: float  #: seconds since the epoch
+
+
+class Mismatch(Rejected):
+    """The data set is not what the C-STORE request says (status A900)."""
+
+
+class Unreadable(Rejected):
+    """The bytes are no data set, or lack what names them (status C000)."""
+
+
+class DiskFull(Transient):
+    """There is too little space (status A700)."""
+
+
+class Incoming:
+    """The landing folder of one data folder."""
+
+    def __init__(self, data: Path, *, durable: bool, refuse_below: int) -> None:
+        self.folder = data / "incoming"
+        self.durable, self._refuse_below = durable, refuse_below
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if os.stat(self.folder).st_dev != os.stat(data).st_dev:
+            raise Misconfigured(f"{self.folder} must be on the same file system as {data}: files are moved, not copied")
+        self._numbers = count()
+        self._checked_at, self._low = 0.0, False
+
+    def sweep(self) -> None:
+        """Remove what was never acknowledged; only before the SCP opens."""
+        for part in self.folder.glob("*.part"):
+            part.unlink(missing_ok=True)
+
+    def check_space(self) -> None:
+        """Raises DiskFull under the watermark; looks at the disk at most five times a second."""
+        now = time.monotonic()
+        if now - self._checked_at > 0.2:
+            space = os.statvfs(self.folder)
+            self._low = space.f_bavail * space.f_frsize < self._refuse_below
+            self._checked_at = now
+        if self._low:
+            raise DiskFull(f"the node has less than {self._refuse_below // 2**20} MB of free space left")
+
+    def open(self, origin: Origin, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Sink:
+        """A sink for one object. Raises DiskFull, or Unreadable for a UID that is none."""
+        if not UID.fullmatch(sop_instance_uid) or not UID.fullmatch(sop_class_uid):
+            raise Unreadable("the request names no valid SOP Class or SOP Instance UID")
+        self.check_space()
+        name = f"{sop_instance_uid}.{os.getpid():x}-{next(self._numbers):x}"
+        return Sink(self, name, origin, (sop_class_uid, sop_instance_uid, transfer_syntax_uid))
+
+
+class Sink:
+    """One object on its way to disk. ``write`` takes its bytes, ``close`` makes it durable and visible."""
+
+    def __init__(self, incoming: Incoming, name: str, origin: Origin, uids: tuple[str, str, str]) -> None:
+        self._incoming, self._origin, self._uids = incoming, origin, uids
+        self._part, self._final = incoming.folder / f"{name}.part", incoming.folder / f"{name}.dcm"
+        self._head, self._digest, self._size = bytearray(), hashlib.sha256(), 0
+        self._meta = file_meta(*uids, origin)
+        self._handle = -1
+        try:
+            self._handle = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            self._put(memoryview(self._meta))
+        except OSError as error:
+            self.abort()
+            raise _disk(error) from error
+
+    def write(self, data: memoryview) -> None:
+        """Append bytes of the data set. Raises DiskFull or Transient; the sink is then aborted."""
+        if len(self._head) < heads.HEAD_BYTES:
+            self._head += data[: heads.HEAD_BYTES - len(self._head)]
+        self._digest.update(data)
+        self._size += len(data)
+        try:
+            self._put(data)
+        except OSError as error:
+            self.abort()
+            raise _disk(error) from error
+
+    def _put(self, data: memoryview) -> None:
+        while data:
+            written = os.write(self._handle, data)
+            data = data[written:]
+
+    def close(self) -> Landed:
+        """Check what the object is, make it durable, show it under ``incoming``.
+
+        Raises Mismatch, Unreadable, DiskFull or Transient; nothing is left behind then.
+        """
+        try:
+            landed = Landed(path=self._final, instance=self._instance(), origin=self._origin, at=time.time())
+            if self._incoming.durable:
+                os.fdatasync(self._handle)
+            os.replace(self._part, self._final)
+            if self._incoming.durable:
+                sync_folder(self._incoming.folder)
+        except OSError as error:
+            self._final.unlink(missing_ok=True)
+            raise _disk(error) from error
+        finally:
+            self.abort()
+        return landed
+
+    def abort(self) -> None:
+        """Leave nothing behind; harmless after ``close``."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+            self._part.unlink(missing_ok=True)
+
+    def _instance(self) -> Instance:
+        sop_class, sop_instance, syntax = self._uids
+        header = read_header(bytes(self._head), self._handle, len(self._meta), self._size, syntax)
+        if header["SOPInstanceUID"] != sop_instance or header["SOPClassUID"] != sop_class:
+            raise Mismatch("the data set's SOP Class or SOP Instance UID differs from the request's")
+        return describe(header, syntax, self._size + len(self._meta), self._digest.hexdigest())
+
+
+def _disk(error: OSError) -> Transient:
+    name = errno.errorcode.get(error.errno or 0, "error")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("the node's disk is full")
+    return Transient(f"the node cannot write to its disk ({name})")
+
+
+def read_header(head: bytes, handle: int, offset: int, size: int, syntax: str) -> dict[str, Any]:
+    """The index elements of the data set, at first from its head in memory, else from the file.
+
+    Raises Unreadable when it is no data set or one of its UIDs is missing or malformed.
+    """
+    try:
+        header = heads.read(head, syntax)
+        if "SeriesInstanceUID" not in header and size > len(head) and handle >= 0:
+            with (
+                mmap.mmap(handle, 0, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as view,
+                view[offset:] as dataset,
+            ):
+                header = heads.read(dataset, syntax)
+    except heads.Truncated as error:
+        raise Unreadable(str(error)) from error
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        value = header.get(keyword)
+        if not isinstance(value, str) or not UID.fullmatch(value):
+            raise Unreadable(f"the data set has no valid {keyword}")
+    return header
+
+
+def describe(header: dict[str, Any], syntax: str, size: int, digest: str) -> Instance:
+    """The instance that a header and a digest speak of, with the place where it will lie.
+
+    The place carries the first digits of the digest: other bytes under the same UID lie beside, never over it.
+    """
+    study, series, sop = header["StudyInstanceUID"], header["SeriesInstanceUID"], header["SOPInstanceUID"]
+    return Instance(
+        sop_instance_uid=sop,
+        sop_class_uid=header["SOPClassUID"],
+        transfer_syntax_uid=syntax,
+        series_uid=series,
+        study_uid=study,
+        path=f"instances/{study}/{series}/{sop}.{digest[:8]}.dcm",
+        size=size,
+        digest=digest,
+        header={k: header[k] for k in SLICE_KEYWORDS if k in header},
+    )
+
+
+def _element(tag: int, vr: bytes, value: bytes, pad: bytes = b"\0") -> bytes:
+    value += pad * (len(value) % 2)
+    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr)
+    length = struct.pack("<HL", 0, len(value)) if vr == b"OB" else struct.pack("<H", len(value))
+    return head + length + value
+
+
+def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, origin: Origin) -> bytes:
+    """Preamble and file meta information (PS3.10 7.1) in front of the bytes as they were received."""
+    body = b"".join(
+        (
+            _element(0x00020001, b"OB", b"\0\1"),
+            _element(0x00020002, b"UI", sop_class_uid.encode("ascii")),
+            _element(0x00020003, b"UI", sop_instance_uid.encode("ascii")),
+            _element(0x00020010, b"UI", transfer_syntax_uid.encode("ascii")),
+            _element(0x00020012, b"UI", IMPLEMENTATION_UID.encode("ascii")),
+            _element(0x00020013, b"SH", IMPLEMENTATION_NAME.encode("ascii"), b" "),
+            _element(0x00020016, b"AE", origin.calling_ae.encode("ascii", "replace"), b" "),
+            _element(0x00020017, b"AE", origin.calling_ae.encode("ascii", "replace"), b" "),
+            _element(0x00020018, b"AE", origin.called_ae.encode("ascii", "replace"), b" "),
+        )
+    )
+    return b"\0" * 128 + b"DICM" + _element(0x00020000, b"UL", struct.pack("<L", len(body))) + body
+
+
+def read_landed(path: Path) -> Landed:
+    """A file that lies under ``incoming`` after a restart. Raises Unreadable when it is not one of ours."""
+    with path.open("rb") as file:
+        start = file.read(144)
+        if start[128:132] != b"DICM" or start[132:138] != b"\2\0\0\0UL":
+            raise Unreadable("it does not begin with file meta information")
+        offset = 144 + struct.unpack("<L", start[140:144])[0]
+        meta = _read_meta(file.read(offset - 144))
+        head = file.read(heads.HEAD_BYTES)
+        digest = hashlib.sha256(head)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        size = file.tell()
+        header = read_header(head, file.fileno(), offset, size - offset, meta[0x00020010])
+    origin = Origin(association="", calling_ae=meta.get(0x00020016, ""), called_ae=meta.get(0x00020018, ""), address="")
+    instance = describe(header, meta[0x00020010], size, digest.hexdigest())
+    return Landed(path=path, instance=instance, origin=origin, at=path.stat().st_mtime)
+
+
+def _read_meta(raw: bytes) -> dict[int, str]:
+    found: dict[int, str] = {}
+    at = 0
+    while at + 8 <= len(raw):
+        group, element, vr, length = struct.unpack_from("<HH2sH", raw, at)
+        at += 8
+        if vr == b"OB":
+            length = struct.unpack_from("<L", raw, at)[0]
+            at += 4
+        found[group << 16 | element] = raw[at : at + length].decode("ascii", "replace").strip(" \0")
+        at += length
+    if 0x00020010 not in found:
+        raise Unreadable("its file meta information names no transfer syntax")
+    return found

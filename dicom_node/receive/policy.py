@@ -1,0 +1,47 @@
+"""Who may associate. Pure: the answer is the refusal that a peer is given, or None."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from dicom_node.config import ReceiveSection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An A-ASSOCIATE-RJ (PS3.8 Table 9-21) and what the trail says of it."""
+
+    result: int  #: 1 permanent, 2 transient
+    source: int  #: 1 service user, 3 service provider (presentation)
+    reason: int
+    why: str
+
+
+def admit(calling: str, called: str, address: str, own_title: str, receive: ReceiveSection) -> Refusal | None:
+    """Whether a peer of that AE title and address may associate for that called AE title."""
+    if called.strip() != own_title:
+        return Refusal(result=1, source=1, reason=7, why=f"called AE title {called!r}, this node is {own_title}")
+    if not calling.strip():
+        return Refusal(result=1, source=1, reason=3, why="the peer gave no calling AE title")
+    if receive.accept_unknown_peers:
+        return None
+    known = [peer for peer in receive.peers if peer.ae_title == calling.strip()]
+    if not known:
+        return Refusal(
+            result=1, source=1, reason=3, why=f"calling AE title {calling!r} is not in receive.peers of node.toml"
+        )
+    if any(_is_from(address, peer.addresses) for peer in known):
+        return None
+    return Refusal(
+        result=1, source=1, reason=3, why=f"{calling!r} called from {address}, which receive.peers does not allow"
+    )
+
+
+def _is_from(address: str, networks: tuple[str, ...]) -> bool:
+    if not networks:
+        return True
+    here = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped is not None:
+        here = here.ipv4_mapped
+    return any(here in ipaddress.ip_network(network, strict=False) for network in networks)

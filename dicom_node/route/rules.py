@@ -1,0 +1,143 @@
+"""Which rules match a series, which do not, and why: for the router, for the audit trail and for people.
+
+All rules are evaluated, and every rule that matches routes the series; their order is only that of the explanation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from dicom_node.route import expression
+from dicom_node.route.facts import SeriesFacts
+from dicom_node.route.floor import Floor, floor_of
+from dicom_node.route.language import RuleError, compile_rule
+from dicom_node.route.verdict import Test, Verdict, prepared
+from storage.facts.errors import Misconfigured
+from storage.facts.study import Urgency
+from storage.facts.wire import to_json
+
+STABLE = "stable"  #: the channel of a rule that names no version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingRule:
+    """When to run which model, how urgently, and where its results go."""
+
+    name: str
+    when: str  #: condition, in the rule language
+    package: str  #: package identifier
+    version_or_channel: str = STABLE
+    destinations: tuple[str, ...] = ()
+    urgency: Urgency = Urgency.ROUTINE
+    enabled: bool = True
+    position: int = 0  #: order of evaluation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clause:
+    """One part of a condition that must hold, and how it fared."""
+
+    text: str  #: as the rule writes it
+    verdict: Verdict
+    actual: str  #: what the series has instead of the names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What one rule says of one series."""
+
+    rule: RoutingRule
+    matched: bool
+    verdict: Verdict  #: of the condition alone, whatever the floor or the switch say
+    clauses: tuple[Clause, ...]
+    why: str  #: one sentence
+
+    def explanation(self) -> Mapping[str, Any]:
+        """The decision as plain data for JSON."""
+        plain: Mapping[str, Any] = to_json(self)
+        return plain
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """``identifier@version`` as identifier and version; without a version, the stable channel.
+
+    Raises Misconfigured when either part is empty.
+    """
+    package, at, version = reference.strip().partition("@")
+    if not package or (at and not version):
+        raise Misconfigured(f"{reference!r} is no package: write identifier or identifier@version")
+    return package, version or STABLE
+
+
+def evaluate(rules: Iterable[RoutingRule], facts: SeriesFacts) -> list[Decision]:
+    """The decision of every rule, in their order. Never raises: a rule that does not compile matches nothing."""
+    floor = floor_of(facts)
+    ordered = sorted(rules, key=lambda rule: (rule.position, rule.name))
+    return [_decision(rule, facts, floor) for rule in ordered]
+
+
+def _decision(rule: RoutingRule, facts: SeriesFacts, floor: Floor) -> Decision:
+    try:
+        parts = _parts(rule.when)
+    except RuleError as error:
+        why = f"the rule does not compile: {error.fault}"
+        return Decision(rule=rule, matched=False, verdict=Verdict.UNKNOWN, clauses=(), why=why)
+    clauses = tuple(part.clause(facts) for part in parts)
+    verdict = _conjunction(clauses)
+    barred = floor.bars(compile_rule(rule.when).names)
+    if verdict is Verdict.TRUE:
+        why = _why_not_routed(rule, barred) or f"all {len(clauses)} clause(s) hold"
+    else:
+        why = _first_failure(clauses)
+    matched = verdict is Verdict.TRUE and rule.enabled and not barred
+    return Decision(rule=rule, matched=matched, verdict=verdict, clauses=clauses, why=why)
+
+
+def _conjunction(clauses: Iterable[Clause]) -> Verdict:
+    """A rule is true when every clause is, and false as soon as one is."""
+    verdicts = {clause.verdict for clause in clauses}
+    return next((v for v in (Verdict.FALSE, Verdict.UNKNOWN) if v in verdicts), Verdict.TRUE)
+
+
+def _why_not_routed(rule: RoutingRule, barred: str) -> str:
+    if barred:
+        return f"the condition holds, but {barred}"
+    return "" if rule.enabled else "the condition holds, but the rule is disabled"
+
+
+def _first_failure(clauses: tuple[Clause, ...]) -> str:
+    """Names the clause that decided: the first false one, else the first unknown one."""
+    false = next((clause for clause in clauses if clause.verdict is Verdict.FALSE), None)
+    if false is not None:
+        return f"{false.text} does not hold: {false.actual}"
+    unknown = next(clause for clause in clauses if clause.verdict is Verdict.UNKNOWN)
+    return f"{unknown.text} cannot be told: {unknown.actual}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A top-level clause, made ready once for all series."""
+
+    text: str
+    test: Test
+    attributes: tuple[expression.Attribute, ...]
+
+    def clause(self, facts: SeriesFacts) -> Clause:
+        actual = "; ".join([facts.shown(each) for each in self.attributes])
+        return Clause(text=self.text, verdict=self.test(facts), actual=actual)
+
+
+@lru_cache(maxsize=4096)
+def _parts(text: str) -> tuple[_Part, ...]:
+    rule = compile_rule(text)
+    return tuple(
+        _Part(
+            text=" ".join(text[each.span.start : each.span.end].split()),
+            test=prepared(each),
+            attributes=expression.attributes_of(each),
+        )
+        for each in rule.clauses
+    )

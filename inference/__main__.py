@@ -1,0 +1,79 @@
+"""``python -m inference``: a worker process. ``check`` verifies the packages and says what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+from inference.config import load
+from storage.facts.errors import Misconfigured, NodeError
+
+CONFIGURATION = 78  # EX_CONFIG of sysexits: starting again will not help
+
+
+def main() -> int:
+    """Run a worker until it is told to stop."""
+    parser = argparse.ArgumentParser(
+        prog="python -m inference", description="A worker: runs models on complete series."
+    )
+    parser.add_argument("command", nargs="?", choices=("work", "check"), default="work")
+    parser.add_argument("-c", "--config", type=Path, required=True, help="worker.toml: data, database, models, device")
+    arguments = parser.parse_args()
+    try:
+        config = load(arguments.config)
+        logging.basicConfig(
+            level=config.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        )
+        logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote element values
+        if arguments.command == "check":
+            return _check(config.models)
+        return _work(arguments.config)
+    except Misconfigured as error:
+        print(error, file=sys.stderr)
+        return CONFIGURATION
+    except NodeError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _check(models: Path) -> int:
+    from inference.packages.store import PackageStore  # argument errors should not wait for it
+
+    store = PackageStore(models)
+    for package in store.packages:
+        print(
+            f"ok    {package.manifest.id}@{package.manifest.version}  {package.digest[:12]}  {package.manifest.title}"
+        )
+    for fault in store.faults:
+        print(f"wrong {fault}")
+    return 1 if store.faults else 0
+
+
+def _work(path: Path) -> int:
+    from inference.worker import ACTOR, Worker
+    from storage.ledger import Ledger
+    from storage.lifeline import hold
+
+    config = load(path)
+    stop = threading.Event()
+    hold(stop)
+    if config.threads:
+        # Read by OpenMP when torch is loaded, which happens with the first model.
+        os.putenv("OMP_NUM_THREADS", str(config.threads))
+    ledger = Ledger(config.data, config.database)
+    try:
+        worker = Worker(config, ledger)
+        worker.register()
+        logging.getLogger(ACTOR).info("ready")
+        worker.run(stop)
+    finally:
+        ledger.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

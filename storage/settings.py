@@ -1,0 +1,75 @@
+"""Reads a TOML file into a frozen settings model, and says what is wrong in words that an administrator can act on."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from storage.facts.errors import Misconfigured
+
+
+class Settings(BaseModel):
+    """A frozen table of settings: unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file as plain data. Raises Misconfigured when it is missing or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise Misconfigured(f"{path}: there is no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(f"{path}: not valid TOML: {error}") from error
+
+
+def parse(model: type[S], data: Mapping[str, Any], *, source: str) -> S:
+    """Validate ``data``; raises Misconfigured with every fault at once, each with its key and the nearest known one."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        faults = "\n".join(f"  {line}" for line in _faults(model, error))
+        raise Misconfigured(f"{source}:\n{faults}") from error
+
+
+def _faults(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_url=False):
+        where = [str(part) for part in fault["loc"]]
+        key = ".".join(where)
+        if fault["type"] == "extra_forbidden":
+            known = _keys(model, where[:-1])
+            near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+            yield f"{key}: unknown key; {hint}"
+        elif fault["type"] == "missing":
+            yield f"{key}: must be given"
+        else:
+            yield f"{key}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys that are known at a place in the model; names of table entries and list indices are walked over."""
+    here: Any = model
+    for part in path:
+        fields = getattr(here, "model_fields", None)
+        if fields is not None and part in fields:
+            here = _inner(fields[part].annotation)
+    return list(getattr(here, "model_fields", {}))
+
+
+def _inner(annotation: Any) -> Any:
+    """The settings model inside of ``dict[str, M]``, ``tuple[M, ...]`` or ``M | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for a in get_args(annotation) if (found := _inner(a)) is not None), None)
