@@ -235,7 +235,7 @@ def _table(title: str, section: Settings, comments: bool) -> list[str]:
                 nested += ["", f"[[{title}.{key}]]", *_table("", item, comments)[1:]]
             continue
         if comments and field.description:
-            lines.append(f"# {field.description}")
+            lines += [f"# {line.strip()}" for line in field.description.splitlines()]
         lines.append(f"{key} = {_toml(value)}" if value is not None else f"# {key} = (not set)")
     return lines + nested
 

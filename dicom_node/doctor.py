@@ -118,7 +118,7 @@ def _disk(config: NodeConfig) -> Iterator[Check]:
     if free < least:
         yield Check(
             what="disk", verdict=Verdict.FAULT, found=found,
-            todo=f"C-STORE answers 0xA700 below {least} MB (receive.refuse_below_mb): free space, or lower upkeep.keep_days",
+            todo=f"C-STORE answers 0xA700 below {least} MB (refuse_below_mb): free some, or lower upkeep.keep_days",
         )  # fmt: skip
     elif free < 4 * least:
         yield Check(what="disk", verdict=Verdict.WARNING, found=found, todo=f"receiving stops at {least} MB")

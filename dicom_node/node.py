@@ -17,11 +17,11 @@ from typing import IO, Any
 
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
+from dicom_node.deliver.stage import take_reports
 from dicom_node.receive.assembly import QuietTime, expect
 from dicom_node.receive.index import Index
 from dicom_node.receive.intake import FrontDesk
 from dicom_node.receive.landing import Incoming
-from dicom_node.receive.reports import commitment_reports
 from dicom_node.receive.scp import Scp
 from dicom_node.supervisor import Child, Supervisor
 from storage.facts.errors import Misconfigured, Transient
@@ -60,7 +60,7 @@ class Node:
         self._incoming = incoming
         self._index = Index(self.ledger, expect(QuietTime(settings=receive)), durable=incoming.durable)
         self.desk = FrontDesk(incoming, self._index)
-        self.scp = Scp(config, self.desk, self._index, commitment_reports(self.ledger))
+        self.scp = Scp(config, self.desk, self._index, take_reports(self.ledger, ACTOR))
         self._clock = Clock(self.ledger, config.upkeep)
         self._supervisor = Supervisor(_children(config, path), self._died)
 

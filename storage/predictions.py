@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
@@ -53,6 +53,12 @@ class Predictions:
             mask=prediction.mask.blob if prediction.mask else None,
             urgency=prediction.urgency.name,
         )
+
+    def set_urgency(self, key: str, urgency: Urgency, reason: str) -> None:
+        """Note how urgent the result is once findings, order and rules were weighed."""
+        row = self._session.get_one(PredictionRow, key)
+        row.urgency = int(urgency)
+        row.document = {**row.document, "urgency": int(urgency), "urgency_reason": reason}
 
     def load(self, key: str) -> Kept | None:
         """The prediction of that key."""
@@ -142,7 +148,10 @@ class Predictions:
     def report_commitment(
         self, transaction_uid: str, committed: Iterable[str], failed: Mapping[str, int]
     ) -> str | None:
-        """Enter an N-EVENT-REPORT. Returns the key of the COMMIT task that waits for it; None for an unknown one."""
+        """Enter an N-EVENT-REPORT; objects that failed count as not delivered.
+
+        Returns the key of the COMMIT task that waits for it; None for an unknown transaction.
+        """
         row = self._session.get(CommitmentRow, transaction_uid)
         if row is None:
             return None
@@ -151,11 +160,25 @@ class Predictions:
             delivery = self._session.get(DeliveryRow, (uid, row.destination))
             if delivery is not None:
                 delivery.committed_at = time.time()
+        self.forget_deliveries(row.destination, failed)
         self._trail.append(
             "storage commitment", outcome=8 if failed else 0, destination=row.destination,
             transaction=transaction_uid, committed=list(committed), failed=dict(failed),
         )  # fmt: skip
         return row.task_key
+
+    def awaited_commitment(self, task_key: str) -> float | None:
+        """When the last request was made that is not reported yet, seconds since the epoch; None when there is none."""
+        query = select(func.max(CommitmentRow.requested_at)).where(
+            CommitmentRow.task_key == task_key, CommitmentRow.reported_at.is_(None)
+        )
+        return self._session.scalar(query)
+
+    def withdraw_commitment(self, transaction_uid: str) -> None:
+        """The request did not reach the destination: no report will come."""
+        row = self._session.get(CommitmentRow, transaction_uid)
+        if row is not None and row.reported_at is None:
+            self._session.delete(row)
 
     def uncommitted(self, prediction_key: str, destination: str) -> set[str]:
         """SOP Instance UIDs delivered there and not committed yet."""

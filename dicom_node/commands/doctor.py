@@ -16,8 +16,8 @@ COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 @config_option
 def doctor(path: Path) -> None:
     """Look for what would keep the node from working, and say what to do. Exit code 1 on any fault."""
-    from dicom_node.connections import echo_of  # the network is not loaded for --help
-    from dicom_node.doctor import Verdict, examine
+    from dicom_node.doctor import Verdict, examine  # the network is not loaded for --help
+    from dicom_node.wiring import echo_of
 
     config = read_config(path)
     faults = 0

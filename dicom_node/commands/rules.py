@@ -145,7 +145,7 @@ def test(path: Path, series_uid: str, name: str | None, expression: str | None) 
     """Say what each rule makes of a stored SERIES, and why. Nothing is run. Exit code 1 when no rule matches."""
     from dicom_node.route.router import routing_rule, series_facts  # the language is not loaded to list rules
     from dicom_node.route.rules import RoutingRule, evaluate
-    from dicom_node.stored import identity, read_series
+    from dicom_node.wiring import identity_of, read_series
 
     config = read_config(path)
     with open_ledger(path) as ledger:
@@ -154,7 +154,7 @@ def test(path: Path, series_uid: str, name: str | None, expression: str | None) 
             tried = [RoutingRule(name="(tried)", when=expression, package="-")]
         else:
             tried = [routing_rule(r) for r in _rules(ledger) if name in (None, r.name)]
-    decisions = evaluate(tried, series_facts(series, instances, identity(config)))
+    decisions = evaluate(tried, series_facts(series, instances, identity_of(config)))
     for decision in decisions:
         mark = click.style("match   ", fg="green") if decision.matched else click.style("no match", fg="yellow")
         click.echo(f"{mark}  {decision.rule.name} -> {decision.rule.package}: {decision.why}")

@@ -46,7 +46,7 @@ _WITHOUT = words(
     r"nativ\w*", r"no contrast", r"sans iv", r"sans injection", r"\(?c-\)?", r"pre[- ]?(?:contrast|gd|gad)",
 )  # fmt: skip
 _WITH = words(
-    r"with(?: iv)? contrast", "w contrast", "contrast enhanced", "enhanced", r"post[- ]?(?:contrast|gd|gad\w*|km)",
+    r"with(?: iv)? contrast", r"w/? ?contrast", "contrast enhanced", "enhanced", r"post[- ]?(?:contrast|gd|gad\w*|km)",
     "km", r"c\+", r"\+c", r"ce", r"t1c", r"arterial", r"portal(?: venous)?", r"venous phase", "nephrographic",
     "cta", "gd",
 )  # fmt: skip
@@ -79,7 +79,7 @@ _MR_WORDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("FIELDMAP", words(r"field ?map(?:ping)?", "field mapping")),
     ("MRA", words("tof", "mra", r"angio\w*")),
     ("T1", words(r"t1[a-z]*[ -]+flair")),
-    ("FLAIR", words(r"\w*flair\w*", "dark ?fluid")),
+    ("FLAIR", words(r"\w*flair\w*", r"dark[- ]?fluid")),
     ("STIR", words("stir", "tirm")),
     ("T2*", words(r"t2 ?\*w?", r"t2[- ]?star", r"hemo\w*")),
     ("T1", words(r"t1\w*", r"mp ?rage\d?", "mp2rage", "bravo", r"f?spgr", "vibe", "thrive", "lava", "tfl")),

@@ -80,15 +80,15 @@ class SeriesFacts:
 
 
 def _identifying_words(reading: Reading) -> re.Pattern[str] | None:
+    """What must not be quoted: parts of names, IDs and the birth date. Two Latin letters count as a whole word only."""
     found: set[str] = set()
     for keyword in ("PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName"):
-        found |= {part for part in re.split(r"[\^= ,]+", reading.text(keyword)) if len(part) >= 3}
+        found |= set(re.split(r"[\^= ,]+", reading.text(keyword)))
     for keyword in ("PatientID", "OtherPatientIDs", "PatientBirthDate"):
-        found |= {part for part in reading.texts(keyword) if len(part) >= 3}
-    if not found:
-        return None
-    ordered = sorted(found, key=len, reverse=True)[:50]
-    return re.compile("|".join(re.escape(part) for part in ordered), re.IGNORECASE)
+        found |= set(reading.texts(keyword))
+    long = sorted((part for part in found if len(part) >= 2), key=len, reverse=True)[:50]
+    parts = [rf"\b{re.escape(part)}\b" if len(part) == 2 and part.isascii() else re.escape(part) for part in long]
+    return re.compile("|".join(parts), re.IGNORECASE) if parts else None
 
 
 def facts_of(series: Series, slices: Sequence[Mapping[str, Any]], node: NodeIdentity) -> SeriesFacts:

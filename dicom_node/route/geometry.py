@@ -45,12 +45,15 @@ class Stack:
 
 
 def planes_of(header: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]) -> list[Slice]:
-    """The image planes of a series: one of each instance, or of each frame of an Enhanced object.
+    """The image planes of a series: one of each instance, or of each frame of the only Enhanced object.
 
-    An Enhanced object whose frames were not all kept in the header gives none: part of a stack would mislead.
+    Frames that were not all kept in the header, and multi-frame objects beside others, give none: part of a stack
+    would mislead.
     """
-    found = [plane for each in slices if (plane := _plane(Reading(each))) is not None]
-    return found or list(_frames(Reading(header)))
+    reading = Reading(header)
+    if (reading.number("NumberOfFrames") or 1) > 1:
+        return list(_frames(reading)) if len(slices) <= 1 else []
+    return [plane for each in slices if (plane := _plane(Reading(each))) is not None]
 
 
 def _frames(reading: Reading) -> Iterator[Slice]:

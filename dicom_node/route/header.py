@@ -9,11 +9,14 @@ import math
 import struct
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
+from pydicom.config import disable_value_validation
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from dicom_node.route.vocabulary import keyword_of
@@ -42,10 +45,10 @@ _BULK_KEYWORDS = frozenset({"PixelData", "FloatPixelData", "DoubleFloatPixelData
 #: What pydicom raises on elements that it cannot make sense of. Found by feeding it malformed files.
 _UNREADABLE = (
     ValueError, TypeError, AttributeError, LookupError, NotImplementedError, ArithmeticError, OSError, EOFError,
-    AssertionError, RecursionError, struct.error,
+    AssertionError, RecursionError, struct.error, BytesLengthException,
 )  # fmt: skip
 
-#: Changing the warning filters is not safe between threads.
+#: Warning filters and pydicom's validation are settings of the whole process.
 _quiet = threading.Lock()
 
 
@@ -56,7 +59,7 @@ def header_of(dataset: Dataset) -> Header:
     frames of an Enhanced object, the first is kept whole and the others with their place only. A data set that lacks
     its SOP class has that of the file.
     """
-    with _quiet, warnings.catch_warnings():
+    with _quiet, warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")  # invalid values are expected here; they are kept as text or left out
         walk = _Walk()
         header = walk.dataset(dataset, 0)
@@ -107,7 +110,7 @@ class _Walk:
     def _value(self, element: DataElement, key: str, depth: int) -> Any:
         if element.VR == "SQ":
             return self._sequence(element, key, depth)
-        if element.VR in _BINARY:
+        if element.VR in _BINARY or isinstance(element.value, bytes):
             return self._binary(element.value, key)
         values = [_single(each, element.VR) for each in _multiple(element.value)]
         if len(values) > MAX_VALUES or any(isinstance(each, str) and len(each) > MAX_TEXT for each in values):
@@ -156,11 +159,10 @@ def _is_bulk(tag: BaseTag, key: str) -> bool:
 
 
 def _multiple(value: Any) -> list[Any]:
+    """The values of an element. A person's name is one value, although it can be iterated."""
     if value is None:
         return []
-    if isinstance(value, str | bytes | int | float):
-        return [value]
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, Mapping) else [value]
+    return list(value) if isinstance(value, list | tuple | MultiValue) else [value]
 
 
 def _single(value: Any, vr: str) -> str | int | float | None:
@@ -179,5 +181,7 @@ def _single(value: Any, vr: str) -> str | int | float | None:
 
 def _clean(text: str) -> str:
     """Text that JSON and every database can hold: no control characters, no half surrogates, no padding."""
+    if text.isprintable():  # so are nearly all, and none of what is removed below
+        return text.strip()
     kept = "".join(c if c.isprintable() or c == "\n" else " " for c in text.replace("\r\n", "\n"))
     return kept.encode("utf-8", "replace").decode("utf-8").strip()

@@ -278,7 +278,7 @@ def test_what_was_acknowledged_but_not_yet_in_the_ledger_is_entered_at_the_next_
     make_receiver: MakeReceiver,
 ) -> None:
     receiver = make_receiver()
-    receiver.index._write = lambda _batch: None  # type: ignore[method-assign]  # the process dies before the ledger has it
+    receiver.index._write = lambda _batch: None  # type: ignore[method-assign]  # as if killed
     assoc = receiver.associate()
     for number in (1, 2):
         assoc.send_c_store(a_slice(number))

@@ -1,0 +1,16 @@
+# The node: receiving process, stages, and CPU workers unless workers.count is 0.
+FROM python:3.12-slim
+RUN useradd --create-home --uid 10001 node
+WORKDIR /srv
+COPY pyproject.toml README.md ./
+COPY storage storage
+COPY dicom_node dicom_node
+COPY inference inference
+RUN pip install --no-cache-dir '.[node,cluster]'
+USER node
+VOLUME /var/lib/dicom-node
+EXPOSE 11112
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s CMD test -e /var/lib/dicom-node/run/ready.json
+ENTRYPOINT ["dicom-node"]
+CMD ["serve", "-c", "/etc/dicom-node/node.toml"]

@@ -1,0 +1,300 @@
+"""One outgoing association, owned by the thread that opened it: negotiate, ask, wait for the answer, release.
+
+pynetdicom encodes and decodes the negotiation; the exchange of messages is done here, synchronously. Its own requestor
+reads responses in a second thread, which now and then takes one away from the thread that waits for it; with a single
+thread there is nobody to take it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import BinaryIO
+
+from pydicom.uid import UID
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+)
+from pynetdicom.presentation import build_context
+
+from dicom_node.deliver import command
+from dicom_node.deliver.command import Fields, Message
+from dicom_node.deliver.destination import Destination
+from dicom_node.deliver.link import Link, Lost
+from dicom_node.deliver.refusal import CONTEXT_RESULTS, abortion, rejection
+from storage.facts.errors import Rejected, Transient
+
+log = logging.getLogger(__name__)
+
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+
+_P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = 4, 5, 6, 7
+_PDV = struct.Struct(">BxLLBB")
+BUFFER_BYTES = 1 << 18  #: what is handed to the operating system at once
+MESSAGE_BYTES = 1 << 24  #: longest data set taken in an answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A presentation context to ask for (PS3.8 9.3.2.2)."""
+
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+    scp_role: bool = False  #: also to act as SCP of the SOP class (PS3.7 D.3.3.4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """A presentation context that the peer accepted."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+@dataclass(slots=True)
+class Body:
+    """A data set to be sent: read piece by piece."""
+
+    source: BinaryIO = field(default_factory=io.BytesIO)
+    size: int = 0  #: bytes from the source's current position
+
+    @classmethod
+    def of(cls, data: bytes) -> Body:
+        """A data set that is in memory."""
+        return cls(io.BytesIO(data), len(data))
+
+
+class Association:
+    """Use as a context manager: released at the end, aborted when an error leaves the block.
+
+    Raises Transient when the peer cannot be reached, rejects the association, or falls silent.
+    """
+
+    def __init__(self, destination: Destination, proposals: Sequence[Proposal]) -> None:
+        self.destination = destination
+        self.accepted: list[Context] = []
+        self.refused: dict[Proposal, str] = {}  #: with the peer's reason
+        self._message_id = 0
+        self._fragment = 0
+        self._link = Link(destination)
+        try:
+            self._negotiate(proposals)
+        except BaseException:
+            self._link.close()
+            raise
+
+    def __enter__(self) -> Association:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._release()
+            elif not isinstance(error, Lost):
+                self._abort()
+        finally:
+            self._link.close()
+
+    def context(self, abstract_syntax: str, *transfer_syntaxes: str) -> Context | None:
+        """The accepted context of a SOP class, in the first of the transfer syntaxes (if any are named) that has one."""
+        fitting = [c for c in self.accepted if c.abstract_syntax == abstract_syntax]
+        if not transfer_syntaxes:
+            return fitting[0] if fitting else None
+        return next((c for wanted in transfer_syntaxes for c in fitting if c.transfer_syntax == wanted), None)
+
+    def ask(self, context: Context, fields: Fields, body: Body | None = None) -> Message:
+        """Send a request and wait for its response. Raises Transient when none comes, or one to something else."""
+        message_id = self.send(context, fields, body)
+        message = self.receive(self.destination.answer_seconds)
+        if message is None:
+            raise Transient(f"{self.destination} released the association instead of answering: look into its log")
+        self.check_answer(message, fields, message_id)
+        return message
+
+    def check_answer(self, message: Message, fields: Fields, message_id: int) -> None:
+        """Raises Transient unless the message is the complete response to that request."""
+        wanted = int(fields[command.COMMAND_FIELD]) | command.RESPONSE
+        if message.number(command.COMMAND_FIELD) != wanted or message.number(command.ANSWERS) != message_id:
+            raise Transient(f"{self.destination} answered something that was not asked: look into its log")
+        if message.number(command.STATUS) is None:
+            raise Transient(f"{self.destination} answered without a status: look into its log")
+
+    def send(self, context: Context, fields: Fields, body: Body | None = None) -> int:
+        """Send a message; a request is given the next message ID, which is returned. Raises Transient."""
+        complete = dict(fields)
+        if not int(fields[command.COMMAND_FIELD]) & command.RESPONSE:
+            self._message_id = self._message_id % 0xFFFF + 1
+            complete[command.MESSAGE_ID] = self._message_id
+        complete[command.DATA_SET_TYPE] = command.A_DATA_SET if body else command.NO_DATA_SET
+        head = command.encode(complete)
+        pdu = _PDV.pack(_P_DATA, len(head) + 6, len(head) + 2, context.context_id, 3) + head
+        try:
+            self._stream(context, pdu, body)
+        except Lost:
+            self._say_why()
+            raise
+        return self._message_id
+
+    def receive(self, seconds: float) -> Message | None:
+        """The next message; None when the peer asked for release. Raises Transient; Silent when nothing comes in time."""
+        parts: dict[int, bytearray] = {1: bytearray(), 0: bytearray()}
+        while True:
+            kind, data = self._link.receive(seconds)
+            if kind == _RELEASE_RQ:
+                self._link.send(struct.pack(">BxLL", _RELEASE_RP, 4, 0))
+                return None
+            if kind != _P_DATA:
+                raise self._unexpected(kind, data)
+            message = self._collect(data, parts)
+            if message is not None:
+                return message
+
+    def _collect(self, pdu: bytes, parts: dict[int, bytearray]) -> Message | None:
+        """Add the fragments of one P-DATA-TF; the message, when it is whole (PS3.8 E.2)."""
+        at = 0
+        while at + 6 <= len(pdu):
+            length, context_id, control = struct.unpack_from(">LBB", pdu, at)
+            part = parts[control & 1]
+            part += pdu[at + 6 : at + 4 + length]
+            at += 4 + max(length, 2)
+            if len(part) > MESSAGE_BYTES:
+                raise Transient(f"{self.destination} sent an endless message: look into its log")
+            if control & 2:
+                fields = command.decode(bytes(parts[1]))
+                message = Message(context_id=context_id, fields=fields, data=bytes(parts[0]))
+                if not control & 1 or message.number(command.DATA_SET_TYPE) in (command.NO_DATA_SET, None):
+                    return message
+        return None
+
+    def _negotiate(self, proposals: Sequence[Proposal]) -> None:
+        self._link.send(_request(self.destination, proposals))
+        kind, data = self._link.receive(self.destination.answer_seconds)
+        if kind == 3 and len(data) >= 4:
+            raise Transient(rejection(self.destination, data[1], data[2], data[3]))
+        if kind != 2:
+            raise self._unexpected(kind, data)
+        try:
+            pdu = A_ASSOCIATE_AC()
+            pdu.decode(struct.pack(">BxL", kind, len(data)) + data)
+            answer = pdu.to_primitive()
+            longest = answer.maximum_length_received or 0
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
+            raise Transient(f"{self.destination} accepted in a way that cannot be read: is it a DICOM port?") from error
+        longest = min(longest or BUFFER_BYTES, self.destination.max_pdu)
+        self._fragment = (longest - 6) & ~1  # fragments are even (PS3.8 9.3.5.1)
+        if self._fragment <= 0:
+            raise Transient(f"{self.destination} takes PDUs of no more than {longest} bytes: correct its PDU length")
+        self._sort(proposals, answer)
+
+    def _sort(self, proposals: Sequence[Proposal], answer: A_ASSOCIATE) -> None:
+        results = {context.context_id: context for context in answer.presentation_context_definition_results_list}
+        for number, proposal in enumerate(proposals):
+            result = results.get(2 * number + 1)
+            if result is not None and result.result == 0 and result.transfer_syntax:
+                self.accepted.append(Context(context_id=2 * number + 1, abstract_syntax=proposal.abstract_syntax,
+                                             transfer_syntax=str(result.transfer_syntax[0])))  # fmt: skip
+            else:
+                code = 2 if result is None or result.result is None else result.result
+                self.refused[proposal] = CONTEXT_RESULTS.get(code, CONTEXT_RESULTS[2])
+
+    def _stream(self, context: Context, head: bytes, body: Body | None) -> None:
+        """The command, then the data set in fragments that the peer can take, several to a send."""
+        if body is None:
+            self._link.send(head)
+            return
+        buffer = bytearray(max(BUFFER_BYTES, self._fragment + 12) + len(head))
+        view = memoryview(buffer)
+        buffer[: len(head)] = head
+        at, left = len(head), body.size
+        while left:
+            size = min(left, self._fragment)
+            left -= size
+            _PDV.pack_into(buffer, at, _P_DATA, size + 6, size + 2, context.context_id, 0 if left else 2)
+            _fill(body.source, view[at + 12 : at + 12 + size])
+            at += 12 + size
+            if not left or at + 12 + self._fragment > len(buffer):
+                self._link.send(view[:at])
+                at = 0
+
+    def _say_why(self) -> None:
+        """The connection broke while sending: if the peer's abort lies in the buffer, raise what it says."""
+        try:
+            kind, data = self._link.receive(0.2)
+        except Transient:
+            return
+        if kind == _ABORT:
+            raise self._unexpected(kind, data)
+
+    def _unexpected(self, kind: int, data: bytes) -> Transient:
+        if kind == _ABORT and len(data) >= 4:
+            return Lost(abortion(self.destination, data[2], data[3]))
+        return Transient(f"{self.destination} sent PDU type {kind} out of turn: is it a DICOM port?")
+
+    def _release(self) -> None:
+        """End in good order. What was acknowledged stays so, whatever the peer makes of it."""
+        try:
+            self._link.send(struct.pack(">BxLL", _RELEASE_RQ, 4, 0))
+            kind, _ = self._link.receive(min(self.destination.answer_seconds, 5.0))
+            if kind == _RELEASE_RQ:  # both asked at once (PS3.8 9.2.3, Sta9)
+                self._link.send(struct.pack(">BxLL", _RELEASE_RP, 4, 0))
+        except Transient as error:
+            log.info("%s did not release the association in good order: %s", self.destination, error)
+
+    def _abort(self) -> None:
+        try:
+            self._link.send(struct.pack(">BxLL", _ABORT, 4, 0))
+        except Transient:
+            pass  # it is gone already
+
+
+def _fill(source: BinaryIO, view: memoryview) -> None:
+    at = 0
+    while at < len(view):
+        got = source.readinto(view[at:])  # type: ignore[attr-defined]  # every binary file has it
+        if not got:
+            raise Rejected("a file became shorter while it was sent: check the disk of this node")
+        at += got
+
+
+def _request(destination: Destination, proposals: Sequence[Proposal]) -> bytes:
+    """An A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
+    if not 0 < len(proposals) <= 128:
+        raise ValueError("an association has 1 to 128 presentation contexts")
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(APPLICATION_CONTEXT)
+    primitive.calling_ae_title, primitive.called_ae_title = destination.calling_ae, destination.ae_title
+    contexts = []
+    for number, proposal in enumerate(proposals):
+        context = build_context(proposal.abstract_syntax, list(proposal.transfer_syntaxes))
+        context.context_id = 2 * number + 1
+        contexts.append(context)
+    primitive.presentation_context_definition_list = contexts
+    length, implementation, version = (
+        MaximumLengthNotification(),
+        ImplementationClassUIDNotification(),
+        ImplementationVersionNameNotification(),
+    )
+    length.maximum_length_received = destination.max_pdu
+    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
+    version.implementation_version_name = PYNETDICOM_IMPLEMENTATION_VERSION
+    roles = []
+    for uid in dict.fromkeys(p.abstract_syntax for p in proposals if p.scp_role):
+        role = SCP_SCU_RoleSelectionNegotiation()
+        role.sop_class_uid, role.scu_role, role.scp_role = UID(uid), True, True
+        roles.append(role)
+    primitive.user_information = [length, implementation, version, *roles]
+    pdu = A_ASSOCIATE_RQ()
+    pdu.from_primitive(primitive)
+    return bytes(pdu.encode())

@@ -1,0 +1,73 @@
+"""The data set of a Part 10 file, ready to be sent, without holding it in memory."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydicom import dcmread, dcmwrite
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Body
+from dicom_node.deliver.destination import Outgoing
+from storage.facts.errors import Rejected
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+#: What a file can be sent in: its own transfer syntax, and the default one when that takes no image codec (PS3.5 10.1).
+_ALTERNATIVES = {EXPLICIT: (IMPLICIT,), DEFLATED: (IMPLICIT,)}
+
+
+def transfer_syntaxes(file: Outgoing) -> tuple[str, ...]:
+    """In which transfer syntaxes the file can be sent, its own first."""
+    return (file.transfer_syntax_uid, *_ALTERNATIVES.get(file.transfer_syntax_uid, ()))
+
+
+@contextmanager
+def opened(file: Outgoing, transfer_syntax: str) -> Iterator[Body]:
+    """The data set in one of its transfer syntaxes. Raises Rejected when the file is gone or is not Part 10."""
+    try:
+        with open(file.path, "rb", buffering=0) as source:
+            start = _data_set(source.read(144), file)
+            if transfer_syntax == file.transfer_syntax_uid:
+                size = os.fstat(source.fileno()).st_size - start
+                if size <= 0:
+                    raise Rejected(f"the file of object {file.sop_instance_uid} has no data set: make the result again")
+                source.seek(start)
+                yield Body(source, size)
+                return
+    except OSError as error:
+        raise Rejected(
+            f"the file of object {file.sop_instance_uid} cannot be read ({error.strerror}): make the result again"
+        ) from error
+    with _rewritten(file) as body:
+        yield body
+
+
+@contextmanager
+def _rewritten(file: Outgoing) -> Iterator[Body]:
+    """The data set in implicit VR little endian, on disk: the object is in memory once, and only while it is written."""
+    with tempfile.TemporaryFile() as target:
+        try:
+            dataset = dcmread(file.path)
+            del dataset.file_meta
+            dcmwrite(target, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        except (InvalidDicomError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Rejected(f"object {file.sop_instance_uid} cannot be written in implicit VR: {type(error).__name__}"
+                           ) from error  # fmt: skip
+        del dataset
+        size = target.tell()
+        target.seek(0)
+        yield Body(target, size)
+
+
+def _data_set(head: bytes, file: Outgoing) -> int:
+    """Where the data set starts: after the file meta information (PS3.10 7.1)."""
+    if len(head) < 144 or head[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
+        raise Rejected(
+            f"the file of object {file.sop_instance_uid} is not a DICOM file (PS3.10): make the result again"
+        )
+    return 144 + int(struct.unpack_from("<L", head, 140)[0])

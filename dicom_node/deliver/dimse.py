@@ -1,0 +1,139 @@
+"""Stores objects elsewhere by C-STORE, and knows of each whether it arrived (PS3.4 Annex B)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dicom_node.deliver import command
+from dicom_node.deliver.association import Association, Proposal
+from dicom_node.deliver.body import opened, transfer_syntaxes
+from dicom_node.deliver.destination import Destination, Outgoing
+from dicom_node.deliver.refusal import meaning
+from storage.facts.errors import Rejected, Transient
+
+log = logging.getLogger(__name__)
+
+MAXIMUM_CONTEXTS = 128
+_DONE = {0x0000, 0x0111}  #: 0x0111: it has it already, from an earlier attempt whose answer was lost
+_WARNINGS = {0x0001, 0x0107, 0x0116}
+_FINAL = {0x0105, 0x0106, 0x0112, 0x0115, 0x0117, 0x0118, 0x0119, 0x0120, 0x0121, 0x0122, 0x0124, 0x0211, 0x0212}
+
+
+class Outcome(StrEnum):
+    """What a status asks of the sender."""
+
+    STORED = "stored"
+    AGAIN = "again"  #: the peer may take it later
+    REFUSED = "refused"  #: the peer will never take this object as it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The answer to one object."""
+
+    sop_instance_uid: str
+    status: int  #: PS3.4 B.2.3; 0x0122 also when no presentation context was accepted for it
+    comment: str  #: the peer's own words, which may name a patient: never to be logged
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the status asks of the sender."""
+        return outcome(self.status)
+
+
+class Interrupted(Transient):
+    """Not everything was answered for; ``sent`` says what was, so that only the rest is sent again."""
+
+    def __init__(self, text: str, sent: Iterable[Sent]) -> None:
+        super().__init__(text)
+        self.sent = tuple(sent)
+
+
+def outcome(status: int) -> Outcome:
+    """What a C-STORE status asks of the sender (PS3.4 B.2.3, PS3.7 9.1.1.1.9 and Annex C)."""
+    if status in _DONE or status in _WARNINGS or status & 0xF000 == 0xB000:
+        return Outcome.STORED
+    if status in _FINAL or status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000:
+        return Outcome.REFUSED
+    return Outcome.AGAIN
+
+
+def send(
+    files: Sequence[Outgoing], destination: Destination, progress: Callable[[Sent], None] | None = None
+) -> list[Sent]:
+    """Store the files; one answer for each, in their order. ``progress`` is told of each as soon as it is answered.
+
+    Refused objects are among the answers (see ``check``); the others are sent nevertheless. Raises Interrupted, a
+    Transient, when the destination cannot be reached, aborts, falls silent or is out of resources; Rejected when a file
+    is not there or is not a DICOM file.
+    """
+    sent: list[Sent] = []
+    try:
+        for batch in _batches(files):
+            with Association(destination, _proposals(batch)) as association:
+                for file in batch:
+                    answer = _store(association, file)
+                    if answer.outcome is Outcome.AGAIN:
+                        raise Transient(f"{destination} did not take object {file.sop_instance_uid}: "
+                                        f"{meaning(answer.status)}")  # fmt: skip
+                    sent.append(answer)
+                    if progress is not None:
+                        progress(answer)
+    except Transient as error:
+        raise Interrupted(f"{error} ({len(sent)} of {len(files)} objects were answered)", sent) from error
+    return sent
+
+
+def check(sent: Iterable[Sent], destination: Destination) -> None:
+    """Raises Rejected when the destination refused any object, naming each with the reason."""
+    refused = [s for s in sent if s.outcome is Outcome.REFUSED]
+    if refused:
+        listed = "; ".join(f"{s.sop_instance_uid}: {meaning(s.status)}" for s in refused[:5])
+        more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
+        raise Rejected(f"{destination} refused {len(refused)} object{'s' * (len(refused) > 1)}: {listed}{more}")
+
+
+def _store(association: Association, file: Outgoing) -> Sent:
+    context = association.context(file.sop_class_uid, *transfer_syntaxes(file))
+    if context is None:
+        why = next((why for p, why in association.refused.items() if p.abstract_syntax == file.sop_class_uid), "")
+        log.warning("%s: object %s of SOP class %s, transfer syntax %s, was not sent: %s",
+                    association.destination, file.sop_instance_uid, file.sop_class_uid, file.transfer_syntax_uid, why)  # fmt: skip
+        return Sent(sop_instance_uid=file.sop_instance_uid, status=0x0122, comment="")
+    request: command.Fields = {
+        command.COMMAND_FIELD: command.C_STORE_RQ,
+        command.AFFECTED_CLASS: file.sop_class_uid,
+        command.AFFECTED_INSTANCE: file.sop_instance_uid,
+        command.PRIORITY: 0,
+    }
+    with opened(file, context.transfer_syntax) as body:
+        answer = association.ask(context, request, body)
+    status = answer.number(command.STATUS) or 0
+    if status and outcome(status) is Outcome.STORED:
+        log.warning("%s stored object %s with a warning: %s", association.destination, file.sop_instance_uid,
+                    meaning(status))  # fmt: skip
+    return Sent(sop_instance_uid=file.sop_instance_uid, status=status, comment=answer.text(command.COMMENT))
+
+
+def _proposals(files: Iterable[Outgoing]) -> list[Proposal]:
+    """A context for each SOP class and transfer syntax alone, so that the peer cannot choose against the file's own."""
+    wanted = {(file.sop_class_uid, syntax): None for file in files for syntax in transfer_syntaxes(file)}
+    return [Proposal(abstract_syntax=sop_class, transfer_syntaxes=(syntax,)) for sop_class, syntax in wanted]
+
+
+def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """The files in order, cut where one association would need too many contexts."""
+    batch: list[Outgoing] = []
+    wanted: set[tuple[str, str]] = set()
+    for file in files:
+        more = {(file.sop_class_uid, syntax) for syntax in transfer_syntaxes(file)}
+        if len(wanted | more) > MAXIMUM_CONTEXTS:
+            yield batch
+            batch, wanted = [], set()
+        batch.append(file)
+        wanted |= more
+    if batch:
+        yield batch

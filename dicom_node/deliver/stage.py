@@ -1,0 +1,180 @@
+"""The DELIVER and COMMIT stages, and what is done with an archive's commitment report."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from dicom_node.deliver import commitment, dimse
+from dicom_node.deliver.destination import Destination, Outgoing
+from storage.facts.errors import Misconfigured, NodeError, Transient
+from storage.facts.result import ResultObject
+from storage.facts.task import Kind, Later, Next, Task
+from storage.ledger import Ledger, Transaction
+from storage.stage import Done, Handler
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_TRANSACTION = 0x0110  #: processing failure (PS3.7 Annex C)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A destination, and whether its word is asked for that it keeps what it got."""
+
+    destination: Destination
+    commitment: bool
+    patience_seconds: float  #: for the commitment report
+
+
+Routes = Mapping[str, Route]
+
+
+def deliveries(prediction_key: str, destinations: Sequence[str]) -> tuple[Next, ...]:
+    """The tasks that bring a prediction's objects to their destinations."""
+    return tuple(
+        Next(
+            kind=Kind.DELIVER,
+            key=f"{prediction_key}>{name}",
+            payload={"prediction": prediction_key, "destination": name},
+        )
+        for name in destinations
+    )
+
+
+def deliver(ledger: Ledger, routes: Routes, actor: str) -> Handler:
+    """The DELIVER stage: sends what the destination has not acknowledged yet."""
+
+    def work(task: Task) -> Done:
+        route = _route(routes, task)
+        sent = _send_missing(ledger, route, task, actor)
+        follow = (Next(kind=Kind.COMMIT, key=task.key, payload=task.payload),) if route.commitment else ()
+        return Done(follow=follow, note={"destination": route.destination.name, "objects": sent})
+
+    return Handler(work=work)
+
+
+def commit(ledger: Ledger, routes: Routes, actor: str) -> Handler:
+    """The COMMIT stage: asks for commitment and waits for the report; what was not committed is sent again."""
+
+    def work(task: Task) -> Done | Later:
+        route = _route(routes, task)
+        name, key = route.destination.name, str(task.payload["prediction"])
+        with ledger.begin_reading() as tx:
+            objects = tx.predictions.objects(key)
+            delivered = tx.predictions.delivered(key, name)
+            uncommitted = tx.predictions.uncommitted(key, name)
+            asked_at = tx.predictions.awaited_commitment(task.key)
+        if {o.sop_instance_uid for o in objects} - delivered:
+            number = _send_missing(ledger, route, task, actor)
+            raise Transient(f"{route.destination} did not keep {number} object(s): sent again, asking again")
+        if not uncommitted:
+            return Done(note={"destination": name, "objects": len(objects)})
+        if asked_at is not None and asked_at + route.patience_seconds > time.time():
+            return Later(at=asked_at + route.patience_seconds, why="waiting for the commitment report")
+        if asked_at is not None:
+            log.warning("%s: no commitment report came; asking again", route.destination)
+        _ask(ledger, route, task, [o for o in objects if o.sop_instance_uid in uncommitted], actor)
+        return Later(at=time.time() + route.patience_seconds, why="waiting for the commitment report")
+
+    return Handler(work=work)
+
+
+def take_reports(ledger: Ledger, actor: str) -> Callable[[int, Dataset], int]:
+    """What the SCP calls with an N-EVENT-REPORT; returns the DIMSE status of its answer."""
+
+    def take(_event_type: int, information: Dataset) -> int:
+        try:
+            report = commitment.parse_report(information)
+            known = _enter(ledger, report, actor)
+        except NodeError as error:
+            log.warning("a commitment report was not taken: %s", error)
+            return UNKNOWN_TRANSACTION
+        if not known:
+            log.warning("a commitment report for an unknown transaction %s", report.transaction_uid)
+        return 0x0000 if known else UNKNOWN_TRANSACTION
+
+    return take
+
+
+def _route(routes: Routes, task: Task) -> Route:
+    name = str(task.payload["destination"])
+    try:
+        return routes[name]
+    except KeyError:
+        raise Misconfigured(
+            f"destination {name!r} is not in node.toml (there: {', '.join(routes) or 'none'}): add it, restart the node, "
+            "then `dicom-node tasks retry`"
+        ) from None
+
+
+def _send_missing(ledger: Ledger, route: Route, task: Task, actor: str) -> int:
+    """Send what was not acknowledged; what is answered is kept even if the rest fails. Returns how many were sent."""
+    key, destination = str(task.payload["prediction"]), route.destination
+    with ledger.begin_reading() as tx:
+        there = tx.predictions.delivered(key, destination.name)
+        missing = [o for o in tx.predictions.objects(key) if o.sop_instance_uid not in there]
+    if not missing:
+        return 0
+    files = [
+        Outgoing(
+            path=ledger.blobs.path(o.blob),
+            sop_class_uid=o.sop_class_uid,
+            sop_instance_uid=o.sop_instance_uid,
+            transfer_syntax_uid=o.transfer_syntax_uid,
+        )
+        for o in missing
+    ]
+    try:
+        answers: Sequence[dimse.Sent] = dimse.send(files, destination)
+    except dimse.Interrupted as error:
+        _keep(ledger, destination, error.sent, task, actor)
+        raise
+    _keep(ledger, destination, answers, task, actor)
+    dimse.check(answers, destination)
+    return len(answers)
+
+
+def _keep(ledger: Ledger, destination: Destination, answers: Sequence[dimse.Sent], task: Task, actor: str) -> None:
+    stored = {a.sop_instance_uid: a.status for a in answers if a.outcome is dimse.Outcome.STORED}
+    if stored:
+        with ledger.begin(actor) as tx:
+            tx.predictions.record_delivery(destination.name, stored, task.study_uid)
+
+
+def _ask(ledger: Ledger, route: Route, task: Task, objects: Sequence[ResultObject], actor: str) -> None:
+    # The attempt grows with every claim: each request is a transaction of its own, known before a report can come.
+    transaction = f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{task.key}#{task.attempt}').int}"
+    with ledger.begin(actor) as tx:
+        tx.predictions.request_commitment(transaction, task.key, route.destination.name)
+    references = [
+        commitment.Reference(sop_class_uid=o.sop_class_uid, sop_instance_uid=o.sop_instance_uid) for o in objects
+    ]
+    report = None
+    try:
+        report = commitment.request(route.destination, transaction, references)
+    except Transient:
+        with ledger.begin(actor) as tx:
+            tx.predictions.withdraw_commitment(transaction)
+        raise
+    if report is not None:
+        _enter(ledger, report, actor)
+
+
+def _enter(ledger: Ledger, report: commitment.CommitReport, actor: str) -> bool:
+    """Write down what the archive says, and let the waiting task look at it. False for an unknown transaction."""
+
+    def write(tx: Transaction) -> bool:
+        key = tx.predictions.report_commitment(report.transaction_uid, report.committed, dict(report.failed))
+        if key is None:
+            return False
+        tx.queue.hasten(Kind.COMMIT, key, time.time(), {"touched": time.time()})
+        return True
+
+    with ledger.begin(actor) as tx:
+        return write(tx)

@@ -1,0 +1,104 @@
+"""The stages process: everything between a complete series and its results in the PACS, but for the models."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from dicom_node.config import NodeConfig
+from dicom_node.deliver.stage import commit, deliver, deliveries
+from dicom_node.receive.assembly import QuietTime, assemble
+from dicom_node.results.identity import NodeIdentity
+from dicom_node.results.stage import Afterwards, report
+from dicom_node.route.router import route
+from dicom_node.wiring import MODEL_NAME, identity_of, read_header, routes_of
+from dicom_node.worklist import priority
+from dicom_node.worklist.stage import announce
+from storage import lifeline, upkeep
+from storage.facts.study import Urgency
+from storage.facts.task import Kind, Task
+from storage.ledger import Ledger
+from storage.stage import Done, Handler, Stage
+
+log = logging.getLogger(__name__)
+
+ACTOR = "stages"
+#: Loops, and what each takes: a dead PACS must not hold up a report, nor a large report a delivery.
+LOOPS = (
+    ("assembly", (Kind.ASSEMBLE, Kind.ROUTE)),
+    ("report", (Kind.REPORT, Kind.RETAIN, Kind.VERIFY)),
+    ("delivery", (Kind.DELIVER, Kind.COMMIT, Kind.ANNOUNCE)),
+    ("delivery", (Kind.DELIVER, Kind.COMMIT, Kind.ANNOUNCE)),
+)
+
+
+def run(config: NodeConfig) -> None:
+    """Work until told to stop, or until the node is gone."""
+    stop = threading.Event()
+    lifeline.hold(stop)
+    ledger = Ledger(config.node.data, config.database_url())
+    handlers = handlers_of(config, ledger)
+    loops = [
+        threading.Thread(
+            target=Stage(ledger=ledger, handlers=_some(handlers, kinds), actor=name, stop=stop).run, name=name
+        )
+        for name, kinds in LOOPS
+    ]
+    for loop in loops:
+        loop.start()
+    log.info("ready")
+    for loop in loops:
+        loop.join()
+    ledger.close()
+
+
+def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
+    """What this process does for each kind of task."""
+    node = config.node
+    routes = routes_of(config)
+    ups = config.worklist.ups_destination
+    identity = NodeIdentity(
+        manufacturer=MODEL_NAME,
+        model_name=MODEL_NAME,
+        serial_number=node.serial_number,
+        station_name=node.station_name,
+        institution=node.institution,
+    )
+    afterwards = Afterwards(
+        decide=priority.decider(research_may_raise=config.worklist.research_may_raise),
+        deliveries=deliveries,
+        announce_from=Urgency[config.worklist.ups_from] if ups else None,
+    )
+    handlers = {
+        Kind.ASSEMBLE: assemble(ledger, QuietTime(settings=config.receive), read_header),
+        Kind.ROUTE: route(ledger, identity_of(config), priority.of_order),
+        Kind.REPORT: report(ledger, identity, afterwards),
+        Kind.DELIVER: deliver(ledger, routes, "delivery"),
+        Kind.COMMIT: commit(ledger, routes, "delivery"),
+        Kind.RETAIN: Handler(work=_retain(config, ledger)),
+        Kind.VERIFY: Handler(work=_verify(ledger)),
+    }
+    if ups:
+        handlers[Kind.ANNOUNCE] = announce(ledger, routes[ups].destination)
+    return handlers
+
+
+def _some(handlers: Mapping[Kind, Handler], kinds: Iterable[Kind]) -> dict[Kind, Handler]:
+    return {kind: handlers[kind] for kind in kinds if kind in handlers}
+
+
+def _retain(config: NodeConfig, ledger: Ledger) -> Callable[[Task], Done]:
+    def work(_task: Task) -> Done:
+        freed = upkeep.retain(ledger, ACTOR, time.time() - config.upkeep.keep_days * 86400)
+        return Done(note={"studies": freed.studies, "bytes": freed.bytes})
+
+    return work
+
+
+def _verify(ledger: Ledger) -> Callable[[Task], Done]:
+    def work(_task: Task) -> Done:
+        return Done(note={"rows": upkeep.verify(ledger)})
+
+    return work

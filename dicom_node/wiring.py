@@ -1,0 +1,103 @@
+"""Turns settings into what the stages take. The only place where they meet before the composition roots."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.config import DestinationSection, NodeConfig
+from dicom_node.deliver.destination import Destination
+from dicom_node.deliver.echo import echo
+from dicom_node.deliver.stage import Route, Routes
+from dicom_node.receive.assembly import representative
+from dicom_node.route.header import header_of
+from dicom_node.route.provenance import NodeIdentity
+from storage.facts.errors import NodeError, Rejected
+from storage.facts.study import Header, Instance, Series
+from storage.ledger import Ledger
+
+#: What pydicom raises on a file that it cannot read.
+UNREADABLE = (
+    InvalidDicomError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+)
+
+MODEL_NAME = "DICOM Node"  #: Manufacturer's Model Name of every result: how the node knows its own when they come back
+
+
+def destination_of(config: NodeConfig, name: str, section: DestinationSection) -> Destination:
+    """A configured destination as the network takes it. Raises Misconfigured for what cannot be called."""
+    return Destination(
+        name=name,
+        ae_title=section.ae_title,
+        host=section.host,
+        port=section.port,
+        calling_ae=section.calling_ae_title or config.node.ae_title,
+        connect_seconds=min(section.timeout_seconds, 10.0),
+        answer_seconds=section.timeout_seconds,
+    )
+
+
+def routes_of(config: NodeConfig) -> Routes:
+    """Every destination by its name."""
+    return {
+        name: Route(
+            destination=destination_of(config, name, section),
+            commitment=section.storage_commitment,
+            patience_seconds=section.commitment_hours * 3600,
+        )
+        for name, section in config.destinations.items()
+    }
+
+
+def identity_of(config: NodeConfig) -> NodeIdentity:
+    """How the node knows its own results: what it writes into them, and the titles under which it sends."""
+    titles = {config.node.ae_title, *(d.calling_ae_title or config.node.ae_title for d in config.destinations.values())}
+    return NodeIdentity(model_names=frozenset({MODEL_NAME}), ae_titles=frozenset(titles))
+
+
+def echo_of(config: NodeConfig) -> Callable[[DestinationSection], str | None]:
+    """C-ECHO to a destination: None when it answers, else what is wrong and what to do."""
+
+    def ask(section: DestinationSection) -> str | None:
+        name = next((n for n, d in config.destinations.items() if d is section), section.ae_title)
+        try:
+            echo(destination_of(config, name, section))
+        except NodeError as error:
+            return str(error)
+        return None
+
+    return ask
+
+
+def read_header(path: Path) -> Header:
+    """The whole header of a stored file, as plain data. Raises Rejected when it cannot be read."""
+    try:
+        with pydicom.config.disable_value_validation():
+            return header_of(pydicom.dcmread(path, stop_before_pixels=True, defer_size=4096))
+    except FileNotFoundError as error:
+        raise Rejected(f"{path.name} is gone from {path.parent}: it was removed by hand, or by retention") from error
+    except UNREADABLE as error:
+        raise Rejected(f"{path.name} cannot be read as DICOM ({type(error).__name__})") from error
+
+
+def read_series(ledger: Ledger, series_uid: str) -> tuple[Series, list[Instance]]:
+    """A stored series with its header, also while it is still arriving. Raises Rejected for an unknown one."""
+    with ledger.begin_reading() as tx:
+        series = tx.studies.series(series_uid)
+        instances = tx.studies.instances(series_uid)
+    if series is None or not instances:
+        raise Rejected(f"series {series_uid} is not stored here: `dicom-node status STUDY` lists the series of a study")
+    if not series.header:
+        series = dataclasses.replace(series, header=read_header(ledger.data / representative(instances).path))
+    return series, instances

@@ -1,0 +1,1 @@
+"""What models compute: one module an algorithm, found by name in the registry."""

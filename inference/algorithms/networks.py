@@ -1,0 +1,73 @@
+"""Runs TorchScript networks of a package: loads them once, on one device, and translates torch's errors."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import torch
+
+from inference.packages.package import Package
+from storage.facts.errors import Misconfigured, Transient
+
+Tensor = torch.Tensor
+
+
+def device_of(wanted: str) -> torch.device:
+    """The device of that name; ``auto`` is a GPU if there is one. Raises Misconfigured when it is not there."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise Misconfigured(f"there is no device {wanted!r}: use auto, cpu or cuda") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise Misconfigured(f"device {wanted} is not there ({torch.cuda.device_count()} GPUs): use auto or cpu")
+    return device
+
+
+class Networks:
+    """The networks of one package on one device."""
+
+    def __init__(self, package: Package, device: torch.device) -> None:
+        self.device = device
+        self._modules = {entry.name: _module(package, entry.name, device) for entry in package.manifest.weights}
+
+    def run(self, name: str, image: Tensor) -> Tensor:
+        """The output for one 3-D image (depth, height, width): (channels, depth, height, width), float32 on the CPU.
+
+        Raises Transient when memory does not suffice.
+        """
+        try:
+            with torch.inference_mode():
+                output: Tensor = self._modules[name](image[None, None].to(self.device))[0]
+                return output.float().cpu()
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise Transient(f"the GPU has no memory left for network {name}") from error
+        except RuntimeError as error:
+            if "alloc" in str(error) or "memory" in str(error):
+                raise Transient(f"there is no memory left for network {name}") from error
+            raise
+
+
+def _module(package: Package, name: str, device: torch.device) -> Any:
+    content = package.read_weights(name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript: the format that these weights have
+            return torch.jit.load(io.BytesIO(content), map_location=device).eval()
+    except RuntimeError as error:
+        raise Misconfigured(f"{package.manifest.id}: weights {name} are no TorchScript network") from error
+
+
+_KEPT: dict[tuple[str, str], Networks] = {}
+
+
+def networks(package: Package, device: torch.device) -> Networks:
+    """The networks of a package, loaded at its first run and kept for the next ones."""
+    key = (package.digest, str(device))
+    if key not in _KEPT:
+        _KEPT[key] = Networks(package, device)
+    return _KEPT[key]

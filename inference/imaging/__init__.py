@@ -1,0 +1,1 @@
+"""Voxels with a place in the patient: headers, geometry, pixels, orientation."""

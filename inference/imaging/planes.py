@@ -1,0 +1,147 @@
+"""Reads the headers of a series: where each image plane lies, before any pixel is decoded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from inference.imaging.border import reading
+from inference.imaging.header import groups_of, macro
+from inference.imaging.irregular import INCOMPLETE, INCORRECTLY_FORMATTED, NOT_SUPPORTED, Irregular
+from storage.facts.prediction import Frame
+
+#: What is read of every object; of one, the whole header is kept.
+_TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Rows",
+    "Columns",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "FrameOfReferenceUID",
+    "NumberOfFrames",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """One image plane (PS3.3 C.7.6.2). Positions and lengths in mm, patient coordinates (LPS)."""
+
+    path: Path
+    frame: Frame
+    index: int  #: 0-based frame in its object
+    position: tuple[float, ...]  #: centre of the first voxel
+    orientation: tuple[float, ...]  #: direction along a row, then down a column
+    spacing: tuple[float, float]  #: between rows, between columns
+    thickness: float | None
+    rows: int
+    columns: int
+    frame_of_reference: str
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headers:
+    """What the headers of a series say."""
+
+    representative: Dataset  #: the whole header of the middle object, without pixels
+    objects: tuple[tuple[Path, Dataset], ...]
+
+    def planes(self) -> tuple[Plane, ...]:
+        """Every image plane, in the order of the objects. Raises Irregular where one has no geometry."""
+        return tuple(plane for path, header in self.objects for plane in _planes(path, header))
+
+
+def read_headers(paths: Sequence[Path]) -> Headers:
+    """Headers of every object. Raises Irregular when none is there or one is unreadable, Transient when one is gone."""
+    if not paths:
+        raise Irregular(INCOMPLETE, "The series has no images.")
+    objects = []
+    for path in paths:
+        with reading(path, "the header"):
+            objects.append((path, pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))))
+    middle = paths[len(paths) // 2]
+    with reading(middle, "the header"):
+        representative = pydicom.dcmread(middle, stop_before_pixels=True)
+        len(list(representative.iterall()))  # converts every value now, where a bad one can be refused
+    return Headers(representative=representative, objects=tuple(objects))
+
+
+def _planes(path: Path, header: Dataset) -> Iterator[Plane]:
+    with reading(path, "the geometry"):
+        count = int(header.get("NumberOfFrames") or 1)
+        enhanced = bool(header.get("PerFrameFunctionalGroupsSequence"))
+        if enhanced and len(header.PerFrameFunctionalGroupsSequence) != count:
+            raise Irregular(INCORRECTLY_FORMATTED, _of(header, f"has {count} frames, but describes another number"))
+        if count > 1 and not enhanced:
+            raise Irregular(NOT_SUPPORTED, _of(header, f"has {count} frames without a place in the patient"))
+        found = [_plane(path, header, index, count if enhanced else None) for index in range(count)]
+    yield from found
+
+
+def _plane(path: Path, header: Dataset, index: int, frames: int | None) -> Plane:
+    groups = groups_of(header, index) if frames else ()
+
+    def get(sequence: str, keyword: str) -> Any:
+        return macro(groups, sequence, keyword) if groups else header.get(keyword)
+
+    position = get("PlanePositionSequence", "ImagePositionPatient")
+    orientation = get("PlaneOrientationSequence", "ImageOrientationPatient")
+    spacing = get("PixelMeasuresSequence", "PixelSpacing")
+    if not (position and orientation and spacing):
+        raise Irregular(NOT_SUPPORTED, _of(header, "has no position, orientation or pixel spacing in the patient"))
+    thickness = get("PixelMeasuresSequence", "SliceThickness")
+    return _sound(
+        header,
+        Plane(
+            path=path,
+            frame=Frame(
+                sop_instance_uid=str(header.SOPInstanceUID),
+                sop_class_uid=str(header.SOPClassUID),
+                number=index + 1 if frames else None,
+            ),
+            index=index,
+            position=tuple(map(float, position)),
+            orientation=tuple(map(float, orientation)),
+            spacing=(float(spacing[0]), float(spacing[1])),
+            thickness=None if thickness in (None, "") else float(thickness),
+            rows=int(header.Rows),
+            columns=int(header.Columns),
+            frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
+            slope=_or(get("PixelValueTransformationSequence", "RescaleSlope"), 1.0),
+            intercept=_or(get("PixelValueTransformationSequence", "RescaleIntercept"), 0.0),
+        ),
+    )
+
+
+def _sound(header: Dataset, plane: Plane) -> Plane:
+    """The plane, if its numbers can be true."""
+    numbers = (*plane.position, *plane.orientation, *plane.spacing, plane.slope, plane.intercept)
+    along, down = plane.orientation[:3], plane.orientation[3:]
+    unit = len(plane.position) == 3 and len(plane.orientation) == 6 and all(math.isfinite(n) for n in numbers)
+    unit = unit and abs(math.hypot(*along) - 1) < 0.01 and abs(math.hypot(*down) - 1) < 0.01
+    unit = unit and abs(sum(a * d for a, d in zip(along, down, strict=True))) < 0.01
+    if not unit or min(plane.spacing) <= 0 or plane.slope == 0 or min(plane.rows, plane.columns) < 1:
+        raise Irregular(INCORRECTLY_FORMATTED, _of(header, "states a geometry or a rescale that cannot be true"))
+    return plane
+
+
+def _or(value: Any, default: float) -> float:
+    return default if value in (None, "") else float(value)
+
+
+def _of(header: Dataset, what: str) -> str:
+    return f"Image {header.get('SOPInstanceUID', 'without UID')} {what}."

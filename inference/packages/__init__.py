@@ -1,0 +1,1 @@
+"""Model packages: what a model needs, refuses and says, declared in one file beside its weights."""

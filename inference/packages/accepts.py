@@ -1,0 +1,101 @@
+"""The ``[accepts]`` table of ``model.toml``: which series a model may be run on."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from storage.settings import Settings
+
+#: What a header may fail to state; a package says for which of them silence refuses.
+Fact = Literal["slice_thickness", "kernel", "anatomy", "sequence", "contrast"]
+
+
+class Range(Settings):
+    """Allowed values, both ends included."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min must not be above max")
+        return self
+
+    def holds(self, value: float) -> bool:
+        """Whether the value is allowed."""
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+    def text(self, unit: str) -> str:
+        """The range as the end of a sentence, e.g. ``at most 2.5 mm``."""
+        if self.min is None:
+            return f"at most {self.max:g} {unit}"
+        return f"at least {self.min:g} {unit}" if self.max is None else f"{self.min:g} to {self.max:g} {unit}"
+
+
+class Words(Settings):
+    """Words of a header that speak for or against a series; ``*``, ``?`` and ``[1-4]`` match as in file names.
+
+    Case does not matter. Descriptions are taken apart at everything that is neither letter nor digit.
+    """
+
+    accept: tuple[str, ...] = ()
+    refuse: tuple[str, ...] = ()
+
+
+class Kernel(Words):
+    """Names of reconstruction kernels, matched against the whole first value of ConvolutionKernel (0018,1210)."""
+
+    unknown: Literal["refuse", "pass"] = "refuse"
+    """What to do with a kernel that neither list names. Default: refuse, for its sharpness is not known."""
+
+
+class Timing(Settings):
+    """One way to know a pulse sequence by its numbers; everything that is given must hold, times in ms."""
+
+    scanning_sequence: tuple[str, ...] = ()
+    """Values that ScanningSequence (0018,0020) must have."""
+    repetition_time: Range | None = None
+    echo_time: Range | None = None
+    inversion_time: Range | None = None
+
+
+class Sequence(Words):
+    """How the wanted MR contrast is known: by words or by timing. A refused word is stronger than both."""
+
+    name: str
+    """For people, e.g. ``T1 weighted``."""
+    timing: tuple[Timing, ...] = ()
+    max_echo_time: float | None = None
+    """A longer echo time (ms) contradicts the contrast, whatever the words say."""
+
+
+class Accepts(Settings):
+    """What a series must be. Lengths in mm, angles in degrees; what is left out is not asked for."""
+
+    modality: tuple[str, ...] = Field(min_length=1)
+    orientation: tuple[Literal["axial", "coronal", "sagittal", "oblique"], ...] = ()
+    slice_thickness: Range | None = None
+    spacing: Range | None = None
+    """Step between slices."""
+    pixel_spacing: Range | None = None
+    max_irregularity: float = Field(default=0.1, ge=0, le=0.1)
+    """Largest deviation of a step from the median step, as a part of it."""
+    max_tilt: float = Field(default=0.5, ge=0, le=0.5)
+    min_slices: int = Field(default=3, ge=3)
+    coverage: Range | None = None
+    """Extent of the stack along its normal."""
+    rescale_types: tuple[str, ...] = ()
+    """Allowed values of RescaleType (0028,1054), where the header states one."""
+    image_type_excludes: tuple[str, ...] = ("LOCALIZER",)
+    """Values of ImageType (0008,0008) that are refused."""
+    contrast: Literal["any", "refuse"] = "any"
+    """Whether images with a contrast agent are taken."""
+    kernel: Kernel | None = None
+    anatomy: Words | None = None
+    """Words of BodyPartExamined, the anatomic region and the descriptions; an accepted word outweighs a refused one."""
+    sequence: Sequence | None = None
+    require: tuple[Fact, ...] = ()
+    """Facts that the header must state; for others, silence passes."""

@@ -1,0 +1,50 @@
+"""Finds the model packages of an installation: those that are shipped, and those in its models folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from inference.packages.package import MANIFEST, Package, open_package
+from storage.facts.errors import Misconfigured
+
+SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
+
+
+class PackageStore:
+    """All packages that can be run, and what is wrong with the others.
+
+    ``packages``: verified packages, ordered by identifier and version. ``faults``: one text for each other one.
+    """
+
+    def __init__(self, models: Path, shipped: Path = SHIPPED) -> None:
+        self.packages: tuple[Package, ...]
+        self.faults: tuple[str, ...]
+        found: dict[tuple[str, str], Package] = {}
+        faults: list[str] = []
+        for folder in (*_folders(shipped), *_folders(models)):
+            try:
+                package = open_package(folder, models)
+                key = (package.manifest.id, package.manifest.version)
+                if key in found:
+                    raise Misconfigured(f"{folder}: package {key[0]} {key[1]} is there twice: remove one of them")
+            except Misconfigured as error:
+                faults.append(str(error))
+                continue
+            found[key] = package
+        self.packages = tuple(found[key] for key in sorted(found))
+        self.faults = tuple(faults)
+
+    def get(self, package: str, version: str | None = None) -> Package:
+        """A package, by default its highest version. Raises Misconfigured when it is not there."""
+        found = [p for p in self.packages if p.manifest.id == package and version in (None, p.manifest.version)]
+        if not found:
+            known = ", ".join(f"{p.manifest.id}@{p.manifest.version}" for p in self.packages) or "none"
+            raise Misconfigured(f"there is no package {package}{f'@{version}' if version else ''} (there: {known})")
+        return max(found, key=lambda p: tuple(map(int, p.manifest.version.split("."))))
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Folders below the root, or one level deeper (package/version), that hold a manifest."""
+    for pattern in (f"*/{MANIFEST}", f"*/*/{MANIFEST}"):
+        yield from (path.parent for path in sorted(root.glob(pattern)))

@@ -1,0 +1,1 @@
+"""The project against its own words: documents, import law, migrations."""
