@@ -60,6 +60,8 @@ class Supervisor:
                 log.warning("process %d does not end: killed; its task is done again at the next start", process.pid)
                 process.kill()
                 process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
 
     def alive(self) -> dict[str, bool]:
         """Which children run."""

@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from inference.algorithms.registry import Raw, find
-from inference.imaging.geometry import stack
+from inference.imaging.geometry import Stack, stack
 from inference.imaging.irregular import SOFTWARE_FAILURE, Irregular
-from inference.imaging.planes import read_headers
+from inference.imaging.planes import Headers, read_headers
 from inference.imaging.volume import Volume, assemble
+from inference.packages.answer import answer, unsound
 from inference.packages.gates import refuse
 from inference.packages.manifest import Manifest
 from inference.packages.package import Package
-from inference.verdict import answer, unsound
-from storage.facts.errors import Misconfigured, Rejected
+from storage.facts.errors import Rejected, Transient
 from storage.facts.prediction import Frame, Prediction, Reason, Status
 
 
@@ -40,5 +40,128 @@ class Outcome:
     """A prediction whose mask still has to be stored, and that mask."""
 
     prediction: Prediction  #: its ``mask`` is None: the caller fills it in
-    mask: npt.NDArray[np.uint8] | None = None  #: segment numbers (frames, rows, columns)
+    mask: npt.NDArray[np.uint8] | None = None  #: segment numbers (frames, rows, columns); None where nothing is marked
     mask_frames: tuple[Frame, ...] = ()  #: source of each frame of the mask
+
+
+class _Refused(Exception):
+    """Ends a run early with what is to be reported."""
+
+    def __init__(self, status: Status, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.status, self.reason = status, reason
+
+
+def predict(request: Request, package: Package, *, device: str = "auto") -> Outcome:
+    """Judge, load, compute, and say it in codes.
+
+    A series that the package must not be run on is NOT_ATTEMPTED; a run whose content or numbers cannot be trusted is
+    FAILED, without any number or mask. Raises Transient when the same run may succeed later, Misconfigured when the
+    package or the device is wrong.
+    """
+    run = _Run(request, package)
+    try:
+        return run.attempt(device)
+    except _Refused as refused:
+        return run.refused(refused)
+    except MemoryError as error:
+        raise Transient(f"{package.manifest.id} ran out of memory on series {request.series_uid}") from error
+
+
+class _Run:
+    """One run and its stop-watch."""
+
+    def __init__(self, request: Request, package: Package) -> None:
+        self._request, self._package = request, package
+        self._seconds: dict[str, float] = {}
+
+    def attempt(self, device: str) -> Outcome:
+        manifest = self._package.manifest
+        with self._step("judge"), _not_attempted():
+            headers = read_headers(self._request.paths)
+            series = _accepted(manifest, headers)
+        with self._step("load"), _not_attempted():
+            volume = assemble(headers.representative, series)
+        with self._step("compute"):
+            raw = self._compute(volume, device)
+        reason = raw.refusal or _broken(manifest, raw, volume) or unsound(manifest, raw.values)
+        if reason is not None:
+            raise _Refused(Status.FAILED, reason)
+        said = answer(manifest, raw.values)
+        prediction = self._prediction(
+            Status.SUCCEEDED,
+            findings=said.findings,
+            segments=said.segments,
+            measurements=said.measurements,
+            urgency=said.urgency,
+            urgency_reason=said.urgency_reason,
+            warnings=raw.warnings,
+            device=raw.device,
+        )
+        if raw.mask is None or not raw.mask.any():
+            return Outcome(prediction=prediction)
+        return Outcome(prediction=prediction, mask=raw.mask, mask_frames=volume.frames)
+
+    def refused(self, refused: _Refused) -> Outcome:
+        return Outcome(prediction=self._prediction(refused.status, reason=refused.reason))
+
+    def _compute(self, volume: Volume, device: str) -> Raw:
+        try:
+            return find(self._package.manifest.algorithm)(volume, self._package, device=device)
+        except Irregular as error:
+            raise _Refused(Status.FAILED, error.reason) from error
+        except Rejected as error:
+            raise _Refused(Status.FAILED, Reason(code=SOFTWARE_FAILURE, text=str(error))) from error
+
+    def _prediction(self, status: Status, **more: object) -> Prediction:
+        request = self._request
+        return Prediction(
+            key=request.key,
+            study_uid=request.study_uid,
+            series_uid=request.series_uid,
+            revision=request.revision,
+            algorithm=self._package.algorithm(),
+            status=status,
+            seconds=dict(self._seconds),
+            **more,  # type: ignore[arg-type]
+        )
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = round(time.perf_counter() - start, 3)
+
+
+@contextmanager
+def _not_attempted() -> Iterator[None]:
+    try:
+        yield
+    except Irregular as error:
+        raise _Refused(Status.NOT_ATTEMPTED, error.reason) from error
+
+
+def _accepted(manifest: Manifest, headers: Headers) -> Stack:
+    """The stack, if the package takes it; the header is judged first, for its reasons are the plainer ones."""
+    reason = refuse(manifest, headers.representative, None)
+    if reason is None:
+        series = stack(headers.planes())
+        reason = refuse(manifest, headers.representative, series.geometry)
+        if reason is None:
+            return series
+    raise _Refused(Status.NOT_ATTEMPTED, reason)
+
+
+def _broken(manifest: Manifest, raw: Raw, volume: Volume) -> Reason | None:
+    """Why the mask is not what the manifest promises, which only a faulty algorithm makes."""
+    mask = raw.mask
+    if mask is None:
+        return None
+    if mask.dtype != np.uint8 or mask.shape != volume.voxels.shape:
+        text = f"The algorithm's mask is {mask.dtype} {mask.shape}, not on the grid of the series."
+        return Reason(code=SOFTWARE_FAILURE, text=text)
+    if int(mask.max(initial=0)) > len(manifest.segments):
+        return Reason(code=SOFTWARE_FAILURE, text="The algorithm's mask has segments that its package does not name.")
+    return None

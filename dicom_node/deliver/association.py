@@ -108,7 +108,7 @@ class Association:
             self._link.close()
 
     def context(self, abstract_syntax: str, *transfer_syntaxes: str) -> Context | None:
-        """The accepted context of a SOP class, in the first of the transfer syntaxes (if any are named) that has one."""
+        """The accepted context of a SOP class; of several, that of the transfer syntax named first."""
         fitting = [c for c in self.accepted if c.abstract_syntax == abstract_syntax]
         if not transfer_syntaxes:
             return fitting[0] if fitting else None
@@ -148,7 +148,7 @@ class Association:
         return self._message_id
 
     def receive(self, seconds: float) -> Message | None:
-        """The next message; None when the peer asked for release. Raises Transient; Silent when nothing comes in time."""
+        """The next message; None when the peer asked for release. Raises Transient, as Silent when nothing comes."""
         parts: dict[int, bytearray] = {1: bytearray(), 0: bytearray()}
         while True:
             kind, data = self._link.receive(seconds)

@@ -49,11 +49,12 @@ def opened(file: Outgoing, transfer_syntax: str) -> Iterator[Body]:
 
 @contextmanager
 def _rewritten(file: Outgoing) -> Iterator[Body]:
-    """The data set in implicit VR little endian, on disk: the object is in memory once, and only while it is written."""
+    """The data set in implicit VR little endian, on disk: in memory it is once, and only while it is written."""
     with tempfile.TemporaryFile() as target:
         try:
             dataset = dcmread(file.path)
             del dataset.file_meta
+            dataset.preamble = None
             dcmwrite(target, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
         except (InvalidDicomError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Rejected(f"object {file.sop_instance_uid} cannot be written in implicit VR: {type(error).__name__}"
@@ -67,7 +68,5 @@ def _rewritten(file: Outgoing) -> Iterator[Body]:
 def _data_set(head: bytes, file: Outgoing) -> int:
     """Where the data set starts: after the file meta information (PS3.10 7.1)."""
     if len(head) < 144 or head[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
-        raise Rejected(
-            f"the file of object {file.sop_instance_uid} is not a DICOM file (PS3.10): make the result again"
-        )
+        raise Rejected(f"the file of object {file.sop_instance_uid} is no DICOM file (PS3.10): make the result again")
     return 144 + int(struct.unpack_from("<L", head, 140)[0])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.facts.errors import Misconfigured
+from storage.facts.errors import Misconfigured, Rejected
+
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A DICOM application entity to call, and how patient to be with it. Raises Misconfigured for what cannot be called."""
+    """An application entity to call, and how patient to be with it. Raises Misconfigured for what cannot be called."""
 
     name: str  #: as in the configuration; for people
     ae_title: str  #: called AE title
@@ -46,9 +49,17 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A Part 10 file to be stored elsewhere."""
+    """A Part 10 file to be stored elsewhere. Raises Rejected where a UID is none: no request could be made of it."""
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+
+    def __post_init__(self) -> None:
+        """A single bad UID in the negotiation would cost the other objects their association."""
+        for what in ("sop_class_uid", "sop_instance_uid", "transfer_syntax_uid"):
+            if not _UID.fullmatch(getattr(self, what)):
+                raise Rejected(
+                    f"object {self.sop_instance_uid or '(without UID)'} cannot be sent: its {what} is no UID"
+                )

@@ -74,6 +74,7 @@ def send(
     try:
         for batch in _batches(files):
             with Association(destination, _proposals(batch)) as association:
+                _note_refusals(association)
                 for file in batch:
                     answer = _store(association, file)
                     if answer.outcome is Outcome.AGAIN:
@@ -96,12 +97,16 @@ def check(sent: Iterable[Sent], destination: Destination) -> None:
         raise Rejected(f"{destination} refused {len(refused)} object{'s' * (len(refused) > 1)}: {listed}{more}")
 
 
+def _note_refusals(association: Association) -> None:
+    """Say once an association, not once an object, what the destination does not take."""
+    for proposal, why in association.refused.items():
+        log.info("%s: SOP class %s, transfer syntax %s: %s", association.destination, proposal.abstract_syntax,
+                 proposal.transfer_syntaxes[0], why)  # fmt: skip
+
+
 def _store(association: Association, file: Outgoing) -> Sent:
     context = association.context(file.sop_class_uid, *transfer_syntaxes(file))
     if context is None:
-        why = next((why for p, why in association.refused.items() if p.abstract_syntax == file.sop_class_uid), "")
-        log.warning("%s: object %s of SOP class %s, transfer syntax %s, was not sent: %s",
-                    association.destination, file.sop_instance_uid, file.sop_class_uid, file.transfer_syntax_uid, why)  # fmt: skip
         return Sent(sop_instance_uid=file.sop_instance_uid, status=0x0122, comment="")
     request: command.Fields = {
         command.COMMAND_FIELD: command.C_STORE_RQ,

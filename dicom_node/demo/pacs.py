@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import struct
 import threading
 import uuid
@@ -109,6 +110,7 @@ class StandInPacs:
         self._objects: dict[str, Stored] = {}
         self._workitems: dict[str, Workitem] = {}
         self._reports: list[threading.Thread] = []
+        self._links: dict[str, socket.socket] = {}
         self._stopping = threading.Event()
         self._server: ThreadedAssociationServer | None = None
 
@@ -135,6 +137,8 @@ class StandInPacs:
             (evt.EVT_N_ACTION, self._commit),
             (evt.EVT_N_CREATE, self._create),
             (evt.EVT_PDU_RECV, self._look),
+            (evt.EVT_CONN_OPEN, self._opened),
+            (evt.EVT_CONN_CLOSE, self._closed),
         ]
         server = ae.start_server(
             ("127.0.0.1", self.port), block=False, evt_handlers=handlers, contexts=self._contexts()
@@ -150,9 +154,10 @@ class StandInPacs:
                 association.abort()
             self._server.shutdown()
             self._server = None
-        for thread in self._reports:
-            thread.join()
-        self._reports.clear()
+        while self._links:
+            self._links.popitem()[1].close()
+        while self._reports:
+            self._reports.pop().join()
 
     def objects(self) -> list[Stored]:
         """What is held, by series and then as it came."""
@@ -202,6 +207,16 @@ class StandInPacs:
         )
         with self._lock:
             self._workitems[item.sop_instance_uid] = item
+
+    def _opened(self, event: Event) -> None:
+        event.assoc.name += f"-{uuid.uuid4().hex}"  # pynetdicom's own name is unique only to the second
+        if (link := event.assoc.dul.socket) is not None and link.socket is not None:
+            self._links[event.assoc.name] = link.socket
+
+    def _closed(self, event: Event) -> None:
+        """pynetdicom does not close a socket that the peer has reset."""
+        if (link := self._links.pop(event.assoc.name, None)) is not None:
+            link.close()
 
     def _look(self, event: Event) -> None:
         """On each PDU, before it is served: cut the line in the middle of an object where that is asked for."""

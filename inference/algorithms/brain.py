@@ -73,7 +73,7 @@ def extract(volume: Volume, package: Package, *, device: str = "auto") -> Raw:
 
 
 def segment(image: Image, nets: Networks) -> tuple[Image, Mask]:
-    """The box network's probabilities (128 x 128 x 128) and the brain mask of a RAS volume; empty where none is found."""
+    """The box network's probabilities (128 x 128 x 128) and the brain mask of a RAS volume, empty if none."""
     tensor = torch.from_numpy(image)
     coarse = _resize(tensor, COARSE)
     low, high = np.quantile(coarse.numpy(), QUANTILES)

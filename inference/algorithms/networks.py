@@ -57,7 +57,7 @@ def _module(package: Package, name: str, device: torch.device) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript: the format that these weights have
-            return torch.jit.load(io.BytesIO(content), map_location=device).eval()
+            return torch.jit.load(io.BytesIO(content), map_location=device).eval()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise Misconfigured(f"{package.manifest.id}: weights {name} are no TorchScript network") from error
 

@@ -32,18 +32,26 @@ def refuse(manifest: Manifest, header: Dataset, geometry: Geometry | None) -> Re
 
     Without a geometry only the header is judged: that tells a wrong kind of object from one without geometry.
     """
-    for code, text in _refusals(manifest.accepts, header, geometry):
-        return Reason(code=code, text=f"{text} ({manifest.id} {manifest.version})")
+    for group in _groups(manifest.accepts, header, geometry):
+        refusals = list(group)
+        if refusals:
+            text = " ".join(text for _, text in refusals)
+            return Reason(code=refusals[0][0], text=f"{text} ({manifest.id} {manifest.version})")
     return None
 
 
-def _refusals(accepts: Accepts, header: Dataset, geometry: Geometry | None) -> Refusals:
+def _groups(accepts: Accepts, header: Dataset, geometry: Geometry | None) -> Iterator[Refusals]:
+    """Checks that belong together: all that one of them finds is said, and then no more."""
     checks: tuple[Callable[[Accepts, Dataset], Refusals], ...] = (_kind, _making, _sequence, _agent, _anatomy)
     for check in checks:
-        yield from check(accepts, header)
+        yield check(accepts, header)
     if geometry is not None:
-        yield from _completeness(accepts, geometry)
-        yield from _fineness(accepts, geometry)
+        yield _geometry(accepts, geometry)
+
+
+def _geometry(accepts: Accepts, geometry: Geometry) -> Refusals:
+    yield from _completeness(accepts, geometry)
+    yield from _fineness(accepts, geometry)
 
 
 def _kind(accepts: Accepts, header: Dataset) -> Refusals:

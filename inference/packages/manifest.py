@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -160,9 +159,3 @@ class Manifest(Settings):
 def load_manifest(path: Path) -> Manifest:
     """Read a ``model.toml``. Raises Misconfigured with every fault at once."""
     return parse(Manifest, read_toml(path), source=str(path))
-
-
-def is_plausible(entry: MeasurementEntry, value: float) -> bool:
-    """Whether a value is a finite number inside of what can be true."""
-    least, greatest = entry.plausible
-    return math.isfinite(value) and least <= value <= greatest

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from tests.conformance.chart import DOCUMENT, written_into
 
 from dicom_node.cli import COMMANDS, HIDDEN, cli
 from dicom_node.config import NodeConfig, describe
 from storage.settings import Settings, parse
+from tests.conformance.chart import DOCUMENT, written_into
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [path for path in ROOT.rglob("*.md") if ".venv" not in path.parts and "node_modules" not in path.parts]
@@ -27,8 +27,8 @@ def test_the_charts_of_the_architecture_are_those_of_the_code() -> None:
 
 def test_the_architecture_names_every_folder_of_code() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    folders = [f"{p.parent.name}/{p.name}/" for top in ("dicom_node", "inference", "storage") for p in (ROOT / top).iterdir()
-               if p.is_dir() and (p / "__init__.py").exists()]  # fmt: skip
+    packages = [p.parent for top in ("dicom_node", "inference", "storage") for p in (ROOT / top).glob("*/__init__.py")]
+    folders = [f"{p.parent.name}/{p.name}/" for p in packages]
 
     assert [folder for folder in folders if folder.split("/")[1] + "/" not in text] == []
 

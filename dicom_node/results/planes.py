@@ -1,0 +1,107 @@
+"""Where the images of a source lie, in the one form that a segmentation takes over (PS3.3 C.7.6.2, C.7.6.16.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from dicom_node.results.normal import plain, value
+from storage.facts.errors import Rejected
+
+_IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_PLACE = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_MACROS = {
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PlanePositionSequence": ("ImagePositionPatient",),
+}
+
+
+def place(dataset: Dataset) -> Dataset:
+    """Identity and geometry of an image, without pixels. Raises Rejected when it has no UID."""
+    slim = Dataset()
+    for keyword in _IDENTITY:
+        text = plain(value(dataset, keyword))
+        if not text:
+            raise Rejected(f"a source object lacks {keyword}: no result can refer to it")
+        setattr(slim, keyword, text)
+    slim.Modality = plain(value(dataset, "Modality"))[:16]
+    for keyword in ("Rows", "Columns", "NumberOfFrames"):
+        found = value(dataset, keyword)
+        if isinstance(found, int) and found > 0:
+            setattr(slim, keyword, int(found))
+    for keyword in (*_PLACE, *_LOSSY, "PositionReferenceIndicator", "PatientOrientation"):
+        found = value(dataset, keyword)
+        if found is not None:
+            setattr(slim, keyword, found)
+    if value(dataset, "PerFrameFunctionalGroupsSequence") is not None:
+        _place_frames(slim, dataset)
+    return slim
+
+
+def _place_frames(slim: Dataset, dataset: Dataset) -> None:
+    """Functional groups of an enhanced image: measures and orientation shared, a position for each frame.
+
+    Some scanners repeat the shared macros in each frame; that says the same.
+    """
+    shared = (value(dataset, "SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    frames = value(dataset, "PerFrameFunctionalGroupsSequence")
+    common = Dataset()
+    for macro in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        found = _macro(macro, [frame for frame in (shared, *frames)])
+        if found is not None:
+            setattr(common, macro, [found])
+    groups = []
+    for frame in frames:
+        position = _macro("PlanePositionSequence", (frame, shared))
+        group = Dataset()
+        if position is not None:
+            group.PlanePositionSequence = [position]
+        groups.append(group)
+    slim.SharedFunctionalGroupsSequence = [common]
+    slim.PerFrameFunctionalGroupsSequence = groups
+    slim.NumberOfFrames = len(groups)
+
+
+def _macro(name: str, groups: Sequence[Dataset]) -> Dataset | None:
+    for group in groups:
+        items = value(group, name)
+        if items is None:
+            continue
+        kept = Dataset()
+        for keyword in _MACROS[name]:
+            found = value(items[0], keyword)
+            if found is not None:
+                setattr(kept, keyword, found)
+        return kept
+    return None
+
+
+def per_frame(image: Dataset) -> list[Dataset]:
+    """Position, orientation, spacing and thickness of each frame of a placed image, flat."""
+    if "PerFrameFunctionalGroupsSequence" not in image:
+        return [image]
+    shared = image.SharedFunctionalGroupsSequence[0]
+    flat = []
+    for group in image.PerFrameFunctionalGroupsSequence:
+        frame = Dataset()
+        for holder in (shared, group):
+            for name in _MACROS:
+                for item in holder.get(name, []):
+                    frame.update(item)
+        flat.append(frame)
+    return flat
+
+
+def numbers(dataset: Dataset, keyword: str, count: int) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """A decimal string of ``count`` finite values; None where it is absent or something else."""
+    found = value(dataset, keyword)
+    try:
+        array = np.array([float(v) for v in found], np.float64) if found is not None else None
+    except (TypeError, ValueError):
+        return None
+    return array if array is not None and array.shape == (count,) and bool(np.isfinite(array).all()) else None

@@ -1,0 +1,134 @@
+"""What an administrator reads at 3 a.m."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from dicom_node.config import load
+from storage.facts.errors import Misconfigured
+from storage.facts.task import Kind, Next
+from storage.ledger import Ledger
+from tests.dicom_node.commands.conftest import NODE_TOML, Run
+
+
+def test_config_check_names_every_fault_with_the_nearest_key(run: Run, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text(NODE_TOML.replace("port = 0", "prt = 0").replace("timeout_seconds", "time_out"), encoding="utf-8")
+    result = run("config", "check", path=bad)
+
+    assert isinstance(result.exception, Misconfigured)
+    assert "node.prt: unknown key; did you mean port?" in str(result.exception)
+    assert "destinations.pacs.time_out: unknown key; did you mean timeout_seconds?" in str(result.exception)
+
+
+def test_config_show_prints_what_is_in_force(run: Run, config: Path, tmp_path: Path) -> None:
+    shown = tmp_path / "shown.toml"
+    shown.write_text(run("config", "show").output, encoding="utf-8")
+
+    assert load(shown) == load(config)
+    assert "# TCP port. Default 11112" in shown.read_text(encoding="utf-8")
+    assert "#" not in run("config", "show", "--bare").output.replace("# database", "").replace("# ups", "").replace(
+        "# calling", ""
+    )
+
+
+def test_a_missing_configuration_says_how_to_get_one(run: Run, tmp_path: Path) -> None:
+    result = run("rules", "list", path=tmp_path / "none.toml")
+
+    assert isinstance(result.exception, Misconfigured)
+    assert "dicom-node config show > node.toml" in str(result.exception)
+
+
+def test_the_program_fails_in_a_sentence_and_with_the_code_for_configuration(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dicom_node", "serve", "-c", str(tmp_path / "none.toml")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 78
+    assert done.stderr.startswith("dicom-node: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_dead_letters_are_listed_with_their_reason_and_retried(run: Run, node_ledger: Ledger) -> None:
+    with node_ledger.begin("test") as tx:
+        tx.queue.enqueue(Next(kind=Kind.DELIVER, key="k>pacs", payload={}, series_uid="1.2.3.1", study_uid="1.2.3"))
+        task = tx.queue.claim([Kind.DELIVER], 30)
+        assert task is not None
+        tx.queue.fail(task, "PACS refused the object")
+
+    listed = run("tasks", "list").output
+    retried = run("tasks", "retry", "--all")
+
+    assert "PACS refused the object" in listed
+    assert "1 task(s) will be tried again" in retried.output
+    with node_ledger.begin("test") as tx:
+        assert tx.queue.claim([Kind.DELIVER], 30) is not None
+    assert run("tasks", "retry").exit_code == 2
+
+
+def test_a_task_is_cancelled(run: Run, node_ledger: Ledger) -> None:
+    with node_ledger.begin("test") as tx:
+        tx.queue.enqueue(Next(kind=Kind.ROUTE, key="k"))
+    assert run("tasks", "cancel", "1").exit_code == 0
+    assert "no tasks" in run("tasks", "list").output
+    assert "cancelled" in run("tasks", "list", "--all").output
+
+
+def test_the_trail_is_shown_for_a_study_and_verified(run: Run, node_ledger: Ledger) -> None:
+    with node_ledger.begin("alice") as tx:
+        tx.trail.append("looked", study="1.2.3", why="to see")
+    shown, verified = run("audit", "show", "1.2.3"), run("audit", "verify")
+    assert "alice" in shown.output
+    assert "why=to see" in shown.output
+    assert verified.exit_code == 0
+    assert "intact" in verified.output
+
+    engine = create_engine(node_ledger.url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE audit SET actor = 'mallory'"))
+    engine.dispose()
+    altered = run("audit", "verify")
+    assert altered.exit_code == 1
+    assert "row 1 (looked) was altered" in altered.output
+
+
+def test_status_of_an_unknown_study_points_to_refused_objects(run: Run, node_ledger: Ledger) -> None:
+    assert node_ledger.data.is_dir()
+    result = run("status", "9.9")
+
+    assert result.exit_code == 1
+    assert "audit show" in result.output
+
+
+def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(run: Run, config: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(
+            NODE_TOML.replace("port = 0", f"port = {port}").replace('[[receive.peers]]\nae_title = "PACS"', ""),
+            encoding="utf-8",
+        )
+        result = run("doctor")
+
+    assert result.exit_code == 1
+    assert f"127.0.0.1:{port} cannot be used" in result.output
+    assert "nobody may send" in result.output
+    assert "destination pacs: PACS at 127.0.0.1:1" in result.output
+    assert "nothing listens there" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_the_doctor_finds_a_folder_that_cannot_be_written(run: Run, config: Path) -> None:
+    config.parent.chmod(0o500)
+    result = run("doctor")
+    config.parent.chmod(0o700)
+
+    assert "cannot be written" in result.output
