@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 
 from dicom_node.config import NodeConfig
 from dicom_node.deliver.stage import commit, deliver, deliveries
@@ -13,7 +14,7 @@ from dicom_node.receive.assembly import QuietTime, assemble
 from dicom_node.results.identity import NodeIdentity
 from dicom_node.results.stage import Afterwards, report
 from dicom_node.route.router import route
-from dicom_node.wiring import MODEL_NAME, identity_of, read_header, routes_of
+from dicom_node.wiring import identity_of, read_header, routes_of
 from dicom_node.worklist import priority
 from dicom_node.worklist.stage import announce
 from storage import lifeline, upkeep
@@ -60,8 +61,7 @@ def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
     routes = routes_of(config)
     ups = config.worklist.ups_destination
     identity = NodeIdentity(
-        manufacturer=MODEL_NAME,
-        model_name=MODEL_NAME,
+        software_version=version("dicom-node"),
         serial_number=node.serial_number,
         station_name=node.station_name,
         institution=node.institution,

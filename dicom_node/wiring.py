@@ -32,7 +32,9 @@ UNREADABLE = (
     NotImplementedError,
 )
 
-MODEL_NAME = "DICOM Node"  #: Manufacturer's Model Name of every result: how the node knows its own when they come back
+MODEL_NAME = (
+    "DICOM AI node"  #: Manufacturer's Model Name of every result: how the node knows its own when they come back
+)
 
 
 def destination_of(config: NodeConfig, name: str, section: DestinationSection) -> Destination:

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from inference.config import WorkerConfig
 from inference.packages.package import Package
 from inference.packages.store import PackageStore
 from inference.pipeline import Outcome, Request, predict
-
-from inference.config import WorkerConfig
 from storage.facts.errors import Misconfigured, Rejected
-from storage.facts.prediction import Code, Frame, Mask, Prediction, Reason, Status
+from storage.facts.prediction import Code, Mask, Prediction, Reason, Status
 from storage.facts.routing import RegisteredPackage
 from storage.facts.study import Urgency
 from storage.facts.task import Kind, Next, Task
@@ -69,7 +69,7 @@ class Worker:
     def infer(self, task: Task) -> Done:
         """One package on one revision of a series. Raises Misconfigured when this worker does not have the package."""
         package = self._package(task)
-        outcome = predict(self._request(task), package)
+        outcome = predict(self._request(task), package, device=self._config.device)
         prediction = self._keep_mask(outcome)
         log.info("%s on series %s: %s", task.payload["package"], task.series_uid, prediction.status.value)
         return self._done(task, prediction)
@@ -118,9 +118,9 @@ class Worker:
         if outcome.mask is None:
             return outcome.prediction
         mask = np.ascontiguousarray(outcome.mask, dtype=np.uint8)
-        blob = self._ledger.blobs.put(zlib.compress(memoryview(mask).cast("B"), level=1))
+        blob = self._ledger.blobs.put(zlib.compress(mask.tobytes(), level=1))
         frames, rows, columns = mask.shape
-        kept = Mask(blob=blob, shape=(frames, rows, columns), frames=_frames(outcome))
+        kept = Mask(blob=blob, shape=(frames, rows, columns), frames=outcome.mask_frames)
         return dataclasses.replace(outcome.prediction, mask=kept)
 
     def _done(self, task: Task, prediction: Prediction) -> Done:
@@ -140,7 +140,3 @@ class Worker:
 def _rules(payload: Mapping[str, object]) -> list[str]:
     rules = payload.get("rules", ())
     return [str(rule) for rule in rules] if isinstance(rules, list | tuple) else []
-
-
-def _frames(outcome: Outcome) -> tuple[Frame, ...]:
-    return outcome.mask_frames

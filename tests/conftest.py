@@ -64,3 +64,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real studies are not here")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How thorough the slow tests are."""
+    parser.addoption("--kills", default="6", help="kill points of the acceptance test; 63 are there")

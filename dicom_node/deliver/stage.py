@@ -108,8 +108,8 @@ def _route(routes: Routes, task: Task) -> Route:
         return routes[name]
     except KeyError:
         raise Misconfigured(
-            f"destination {name!r} is not in node.toml (there: {', '.join(routes) or 'none'}): add it, restart the node, "
-            "then `dicom-node tasks retry`"
+            f"destination {name!r} is not in node.toml (there: {', '.join(routes) or 'none'}): add it, restart the "
+            "node, then `dicom-node tasks retry`"
         ) from None
 
 

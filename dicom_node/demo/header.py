@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-NAMESPACE = uuid.UUID("6f1c2d0a-6b0f-5d8e-9a53-0d1c0a11dem0".replace("dem0", "de30"))
+NAMESPACE = uuid.UUID("8a6d8af3-41e7-5b69-8a56-b1f2eb0062f9")
 IMPLEMENTATION_UID = f"2.25.{uuid.uuid5(NAMESPACE, 'implementation').int}"
-MAKER = "Digital phantom"
+MAKER = "Demonstration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +53,9 @@ def series(subject: Subject, modality: str, sop_class: str, names: tuple[object,
         setattr(ds, f"{level}Date", subject.date)
         setattr(ds, f"{level}Time", subject.time)
     ds.Modality, ds.PatientPosition = modality, "HFS"
-    ds.Manufacturer, ds.ManufacturerModelName = MAKER, "dicom-node demo"
+    ds.Manufacturer, ds.ManufacturerModelName = MAKER, "Computed images"
     ds.DeviceSerialNumber, ds.SoftwareVersions = "0", "1"
     ds.InstitutionName = "Demonstration, no patient"
-    ds.PixelPresentation = None
-    del ds.PixelPresentation
     return ds
 
 

@@ -9,7 +9,8 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node.results.coding import PROCESSING_EQUIPMENT, item
 from dicom_node.results.normal import as_text
@@ -18,7 +19,7 @@ from storage.facts.prediction import Algorithm, Prediction
 #: Manufacturer's Model Name of everything that this node writes; routing knows its own results by it.
 MODEL_NAME = "DICOM AI node"
 _NAMESPACE = uuid.UUID("8d1f0c0e-6f0b-5b52-9b0a-4f1f6f0e2a77")
-_CONTENT_LABELS = {"sr": 9001, "seg": 9002}
+_SERIES_NUMBERS = {"sr": 9001, "seg": 9002}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ def sign(dataset: Dataset, naming: Naming, kind: str) -> None:
     node, algorithm = naming.node, naming.prediction.algorithm
     dataset.SOPInstanceUID = naming.uid(kind)
     dataset.SeriesInstanceUID = naming.uid(kind + " series")
-    dataset.SeriesNumber = _CONTENT_LABELS[kind]
+    dataset.SeriesNumber = _SERIES_NUMBERS[kind]
     dataset.InstanceNumber = 1
     dataset.SeriesDescription = naming.description
     dataset.SpecificCharacterSet = "ISO_IR 192"
@@ -115,6 +116,19 @@ def sign(dataset: Dataset, naming: Naming, kind: str) -> None:
     for name in ("InstanceCreation", "Content", "Series"):
         setattr(dataset, f"{name}Date", naming.date)
         setattr(dataset, f"{name}Time", naming.time)
+
+
+def stamp(dataset: Dataset) -> None:
+    """The file meta information of a finished object (PS3.10 7.1): Explicit VR Little Endian, written by this node."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(uid("implementation"))
+    meta.ImplementationVersionName = "DICOM_AI_NODE"
+    dataset.file_meta = meta
+    dataset.preamble = b"\x00" * 128
 
 
 def _processing(naming: Naming) -> Dataset:

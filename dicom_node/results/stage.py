@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import io
+import logging
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,20 +13,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from dicom_node.results.identity import NodeIdentity
-from dicom_node.results.report import ResultObject as Composed
-from dicom_node.results.report import compose
 from pydicom.dataset import Dataset
 
+from dicom_node.results.document import Reference
+from dicom_node.results.identity import NodeIdentity
+from dicom_node.results.report import Composed, compose
 from storage.facts.errors import Rejected
-from storage.facts.prediction import Mask, Prediction
+from storage.facts.prediction import Code, Mask, Prediction, Reason, Status
 from storage.facts.result import ResultObject
 from storage.facts.study import Header, Instance, Urgency
 from storage.facts.task import Kind, Next, Task
 from storage.ledger import Ledger, Transaction
 from storage.stage import Done, Handler
 
-#: The urgency of a result and the sentence that says why, from the prediction, the order's header and the rules' urgency.
+log = logging.getLogger(__name__)
+
+SOFTWARE_FAILURE = Code(value="111218", scheme="DCM", meaning="Software failure")
+
+#: The urgency of a result and why, from the prediction, the source's header and the urgency of the rules.
 Decide = Callable[[Prediction, Header, Urgency], tuple[Urgency, str]]
 #: The tasks that bring a prediction's objects to destinations.
 Deliveries = Callable[[str, Sequence[str]], tuple[Next, ...]]
@@ -48,17 +53,22 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
             kept = tx.predictions.load(task.key)
             instances = tx.studies.instances(task.series_uid or "")
             series = tx.studies.series(task.series_uid or "")
+            earlier = tx.predictions.predecessors(kept.prediction) if kept else []
         if kept is None or series is None:
             raise Rejected(f"there is no prediction {task.key}")
         urgency, why = afterwards.decide(kept.prediction, series.header, task.urgency)
         prediction = dataclasses.replace(kept.prediction, urgency=urgency, urgency_reason=why)
-        composed = compose(
-            prediction,
-            _mask(ledger, prediction.mask),
-            _sources(ledger.data, prediction, instances),
-            node,
-            datetime.datetime.fromtimestamp(kept.made_at, datetime.UTC),
-        )
+        made_at = datetime.datetime.fromtimestamp(kept.made_at).astimezone()
+        sources = _sources(ledger.data, prediction, instances)
+        replaced = [_reference(o) for o in earlier if o.kind == "sr"]
+        fault = ""
+        try:
+            composed = compose(prediction, _mask(ledger, prediction.mask), sources, node, made_at, replaced)
+        except Rejected as error:
+            # The result cannot be said in DICOM. That must be said, too: no study ends in silence.
+            fault = str(error)
+            log.error("prediction %s is reported as failed: %s", task.key, fault)
+            composed = compose(_failed(prediction), None, sources[:1], node, made_at, replaced)
         objects = [_kept(ledger, task.key, item) for item in composed]
         follow = [*afterwards.deliveries(task.key, [str(d) for d in task.payload.get("destinations", ())])]
         if afterwards.announce_from is not None and urgency >= afterwards.announce_from:
@@ -71,10 +81,28 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
         return Done(
             follow=tuple(dataclasses.replace(item, urgency=urgency) for item in follow),
             record=record,
-            note={"objects": [o.kind for o in objects], "urgency": urgency.name},
+            note={"objects": [o.kind for o in objects], "urgency": urgency.name, "fault": fault or None},
         )
 
     return Handler(work=work)
+
+
+def _failed(prediction: Prediction) -> Prediction:
+    reason = Reason(
+        code=SOFTWARE_FAILURE, text="The result could not be written as a DICOM object; see the node's log."
+    )
+    return dataclasses.replace(
+        prediction, status=Status.FAILED, reason=reason, findings=(), segments=(), measurements=(), mask=None
+    )
+
+
+def _reference(made: ResultObject) -> Reference:
+    return Reference(
+        sop_class_uid=made.sop_class_uid,
+        sop_instance_uid=made.sop_instance_uid,
+        series_uid=made.series_uid,
+        study_uid=made.study_uid,
+    )
 
 
 def _mask(ledger: Ledger, mask: Mask | None) -> npt.NDArray[np.uint8] | None:

@@ -11,6 +11,8 @@ from inference.packages.manifest import FindingEntry, Manifest, MeasurementEntry
 from storage.facts.prediction import Finding, Measurement, Presence, Reason, Segment
 from storage.facts.study import Urgency
 
+#: UCUM units whose code people do not write.
+_SPELLED = {"[hnsf'U]": "HU", "ml": "mL", "1": ""}
 _LEVELS = {"high": Urgency.HIGH, "stat": Urgency.STAT}
 
 
@@ -118,5 +120,4 @@ def _name(manifest: Manifest, entry: MeasurementEntry) -> str:
 
 
 def _number(entry: MeasurementEntry, value: float) -> str:
-    unit = "HU" if entry.unit.value == "[hnsf'U]" else entry.unit.value
-    return f"{value:.{entry.digits}f} {unit}"
+    return f"{value:.{entry.digits}f} {_SPELLED.get(entry.unit.value, entry.unit.value)}"

@@ -21,7 +21,7 @@ ROOT = "1.2.826.0.1.3680043.10.1"
 
 
 def outgoing(
-    folder: Path, number: int, sop_class: str = CTImageStorage, syntax: str = ExplicitVRLittleEndian, pixels: int = 512
+    folder: Path, number: int, sop_class: str = CTImageStorage, syntax: str = ExplicitVRLittleEndian, pixels: int = 2048
 ) -> Outgoing:
     """A written Part 10 file of ``pixels`` bytes of pixel data; the same number gives the same object."""
     dataset = Dataset()
@@ -30,7 +30,7 @@ def outgoing(
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{ROOT}.0.1", f"{ROOT}.0.1.{number % 2}"
     dataset.PatientName, dataset.PatientID = "Doe^Jane", "4711"
     dataset.Modality, dataset.SeriesDescription, dataset.InstanceNumber = "CT", "synthetic", number
-    dataset.Rows, dataset.Columns, dataset.BitsAllocated = pixels // 512, 256, 16
+    dataset.Rows, dataset.Columns, dataset.BitsAllocated = pixels // 2048, 1024, 16
     dataset.add_new("PixelData", "OW", bytes(range(256)) * (pixels // 256))
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax

@@ -26,7 +26,7 @@ from tests.dicom_node.deliver.making import free_port, outgoing, to
 
 
 def test_what_is_sent_arrives_byte_for_byte(tmp_path: Path, pacs: StandInPacs) -> None:
-    files = [outgoing(tmp_path, 1, pixels=300_032), outgoing(tmp_path, 2, ComprehensiveSRStorage)]
+    files = [outgoing(tmp_path, 1, pixels=307_200), outgoing(tmp_path, 2, ComprehensiveSRStorage)]
     told: list[Sent] = []
 
     sent = send(files, to(pacs.port), told.append)
@@ -70,7 +70,7 @@ def test_an_abort_in_the_middle_of_an_object_leaves_the_rest_to_be_sent(tmp_path
     files = [outgoing(tmp_path, n, pixels=1 << 20) for n in range(4)]
     pacs.misbehaviour.abort_every = 3
 
-    with pytest.raises(Interrupted, match="look into its log|log should say why") as caught:
+    with pytest.raises(Interrupted, match=r"look into its log|log should say why") as caught:
         send(files, to(pacs.port))
 
     assert [s.sop_instance_uid for s in caught.value.sent] == [f.sop_instance_uid for f in files[:2]]

@@ -34,9 +34,7 @@ def an_instance(number: int, series: str = "1.2.3.1") -> Instance:
 
 def arrive(ledger: Ledger, *numbers: int) -> None:
     arrivals = [
-        Arrival(
-            instance=an_instance(n), association=None, calling_ae="PACS", called_ae="N", received_at=time.time()
-        )
+        Arrival(instance=an_instance(n), association=None, calling_ae="PACS", called_ae="N", received_at=time.time())
         for n in numbers
     ]
     with ledger.begin("receive") as tx:

@@ -1,0 +1,148 @@
+"""What the demo prints: live progress, then what came back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dicom_node.demo.pacs import Stored
+from dicom_node.demo.play import Scene
+from dicom_node.demo.session import Session
+from storage import views
+from storage.facts.prediction import Measurement, Prediction
+from storage.facts.study import Urgency
+
+_COLOURS = {Urgency.STAT: "bold red", Urgency.HIGH: "yellow", Urgency.ROUTINE: "green"}
+_STAGES = {
+    "assemble": "complete?", "route": "route", "infer": "model", "report": "SR, SEG", "deliver": "C-STORE",
+    "commit": "commitment", "announce": "UPS",
+}  # fmt: skip
+
+
+def progress(scenes: Sequence[Scene]) -> Table:
+    """Where every study stands: redrawn while the demo runs."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("Study", "Sent", "Now", "Seconds"):
+        table.add_column(head, justify="right" if head in ("Sent", "Seconds") else "left", no_wrap=True)
+    for scene in scenes:
+        mark = (
+            "[green]done[/]" if scene.over and not scene.faults else "[red]failed[/]" if scene.faults else scene.stage
+        )
+        sent = f"{scene.sent}/{scene.objects}" if scene.objects else ""
+        table.add_row(scene.title, sent, mark, f"{scene.seconds:.1f}" if scene.seconds else "")
+    return table
+
+
+def arrived(console: Console, scenes: Sequence[Scene], stored: Sequence[Stored]) -> None:
+    """The objects that the PACS holds now."""
+    table = Table(title="What arrived back in the PACS", title_justify="left", title_style="bold")
+    for head in ("Study", "Object", "Series description", "Size"):
+        table.add_column(head, justify="right" if head == "Size" else "left")
+    titles = {scene.study.study_uid: scene.title for scene in scenes if scene.study is not None}
+    for item in sorted(stored, key=lambda s: (titles.get(s.study_uid, ""), s.modality)):
+        table.add_row(titles.get(item.study_uid, item.study_uid), item.modality, item.description, size(item.size))
+    console.print(table)
+
+
+def worklist(console: Console, session: Session, scenes: Sequence[Scene]) -> None:
+    """Findings, the most urgent first."""
+    titles = {scene.study.study_uid: scene.title for scene in scenes if scene.study is not None}
+    with session.ledger.read() as reading:
+        items = [item for item in views.worklist(reading) if item.study_uid in titles]
+    table = Table(title="Reading worklist", title_justify="left", title_style="bold")
+    for head in ("Urgency", "Study", "Result", "Why this urgency"):
+        table.add_column(head)
+    for item in items:
+        urgency = Text(item.urgency.name, style=_COLOURS[item.urgency])
+        table.add_row(urgency, titles[item.study_uid], _result(item.prediction), item.prediction.urgency_reason)
+    console.print(table)
+
+
+def _result(prediction: Prediction) -> Text:
+    if prediction.reason is not None:
+        return Text(f"Not analysed: {prediction.reason.text}", style="yellow")
+    lines = [finding.text for finding in prediction.findings]
+    lines += [f"{m.name.meaning}: {m.value:.{m.digits}f} {unit(m)}" for m in measurements(prediction)]
+    return Text("\n".join(lines))
+
+
+def measurements(prediction: Prediction) -> list[Measurement]:
+    """Of the series, or of its segments where there are none of the series."""
+    return list(prediction.measurements) or [m for s in prediction.segments for m in s.measurements]
+
+
+def unit(measurement: Measurement) -> str:
+    """A unit for eyes."""
+    return "HU" if measurement.unit.value == "[hnsf'U]" else measurement.unit.value
+
+
+def truth(console: Console, scene: Scene, prediction: Prediction | None) -> None:
+    """Reported values beside those that are known."""
+    if scene.study is None or not scene.study.truth or prediction is None:
+        return
+    table = Table(title=f"{scene.title}: reported beside truth", title_justify="left", title_style="bold")
+    for head in ("", "Reported", "Truth", "Difference", ""):
+        table.add_column(head, justify="right" if head else "left")
+    reported = {m.name.value: m.value for m in prediction.measurements}
+    for known in scene.study.truth:
+        value = reported.get(known.code)
+        if value is None:
+            table.add_row(known.what, "not reported", f"{known.value:.{known.digits}f} {known.unit}", "", known.note)
+            continue
+        table.add_row(
+            known.what,
+            f"{value:.{known.digits}f} {known.unit}",
+            f"{known.value:.{known.digits}f} {known.unit}",
+            f"{value - known.value:+.{known.digits}f}",
+            known.note,
+        )
+    console.print(table)
+
+
+def times(console: Console, session: Session, scenes: Sequence[Scene]) -> None:
+    """Seconds of work in each stage, and what the hand-offs between them cost."""
+    table = Table(title="Seconds per stage (and waited for it)", title_justify="left", title_style="bold")
+    table.add_column("Study")
+    for head in _STAGES.values():
+        table.add_column(head, justify="right")
+    for scene in scenes:
+        if scene.study is None:
+            continue
+        with session.ledger.read() as reading:
+            tasks = views.tasks(reading, study=scene.study.study_uid, limit=1000)
+        cells = []
+        for kind in _STAGES:
+            spans = [(t.ended_at - t.claimed_at, t.claimed_at - t.ready_at) for t in tasks
+                     if t.kind == kind and t.ended_at and t.claimed_at]  # fmt: skip
+            cells.append(f"{sum(s[0] for s in spans):.2f} ({max(sum(s[1] for s in spans), 0):.2f})" if spans else "")
+        table.add_row(scene.title, *cells)
+    console.print(table)
+
+
+def places(console: Console, session: Session, pictures: Sequence[Path]) -> None:
+    """Where everything lies, and how to point a real PACS here."""
+    console.print("[bold]Where things lie[/]")
+    for what, path in (
+        ("pictures", ", ".join(str(p) for p in pictures) or "none"),
+        ("results in the PACS", session.pacs.folder / "objects"),
+        ("the node's data", session.config.node.data),
+        ("its log", session.log),
+        ("its configuration", session.path),
+    ):
+        console.print(f"  {what}: {path}", soft_wrap=True, highlight=False)
+    console.print("\n[bold]Point a real PACS at this node[/]")
+    console.print(f"  1. dicom-node serve -c {session.path}    (set bind, port and receive.peers in it first)",
+                  soft_wrap=True, highlight=False)  # fmt: skip
+    console.print("  2. in the PACS: forward studies to this host, the port above, AE title DICOM_NODE",
+                  soft_wrap=True, highlight=False)  # fmt: skip
+    console.print("  3. in node.toml: [destinations.pacs] ae_title, host and port of the PACS, for the results",
+                  soft_wrap=True, highlight=False)  # fmt: skip
+
+
+def size(number: int) -> str:
+    """Bytes for eyes."""
+    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.1f} kB"

@@ -1,0 +1,106 @@
+"""Finds what of a mask to show where only one outline can be shown: the key slice and the outer contour on it.
+
+Coordinates are DICOM's image coordinates (PS3.3 C.18.6.1.2): column then row, 0\\0 at the outer corner of the first
+pixel, so that the centre of pixel (row r, column c) lies at (c + 0.5, r + 0.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from contourpy import contour_generator
+
+Labels = npt.NDArray[np.uint8]
+Bits = npt.NDArray[np.bool_]
+Points = npt.NDArray[np.float64]
+
+TOLERANCE = 0.35  #: pixels that an outline may be moved by to save points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A closed outline on one frame of the mask."""
+
+    frame: int  #: 0-based, of the mask
+    points: Points  #: (n, 2): column, row; the last point is the first
+
+
+def areas(labels: Labels, segments: int) -> npt.NDArray[np.int64]:
+    """Number of pixels of each label (0 to ``segments``) on each frame, one frame in memory at a time."""
+    return np.stack([np.bincount(frame.ravel(), minlength=segments + 1) for frame in labels])
+
+
+def key_region(labels: Labels, count: npt.NDArray[np.int64], segment: int) -> Region | None:
+    """The outer contour of the largest part of a segment on the frame that shows most of it; None if it is empty."""
+    frame = int(np.argmax(count[:, segment]))
+    if not count[frame, segment]:
+        return None
+    return Region(frame=frame, points=outline(labels[frame] == segment))
+
+
+def key_box(labels: Labels, count: npt.NDArray[np.int64]) -> Region | None:
+    """The rectangle around all segments on the frame that shows most of them; None if all are empty."""
+    frame = key_frame(count)
+    if frame is None:
+        return None
+    (top, bottom), (left, right) = _extent(labels[frame] > 0)
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    return Region(frame=frame, points=np.array(corners, np.float64))
+
+
+def key_frame(count: npt.NDArray[np.int64]) -> int | None:
+    """The frame that shows most of all segments together; None if all are empty."""
+    together = count[:, 1:].sum(axis=1)
+    frame = int(np.argmax(together)) if together.size else 0
+    return frame if together.size and together[frame] else None
+
+
+def _extent(mask: Bits) -> tuple[tuple[int, int], tuple[int, int]]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
+
+
+def outline(mask: Bits) -> Points:
+    """The longest closed contour of a mask that is not empty, simplified, first point repeated at the end.
+
+    It runs half-way between the centres of inner and outer pixels; holes and smaller islands are left out.
+    """
+    (top, bottom), (left, right) = _extent(mask)
+    padded = np.pad(mask[top:bottom, left:right].astype(np.float32), 1)  # so that every contour is closed
+    lines = [np.asarray(line) for line in contour_generator(z=padded).lines(0.5)]
+    ring = max(lines, key=lambda line: abs(area(line)))
+    shape = _simplify_ring(ring) + (left - 1 + 0.5, top - 1 + 0.5)
+    return np.clip(shape, (0.0, 0.0), (mask.shape[1], mask.shape[0]))
+
+
+def area(ring: Points) -> float:
+    """Signed area within a closed polyline, pixels (shoelace formula)."""
+    x, y = ring[:, 0], ring[:, 1]
+    return float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])) / 2
+
+
+def _simplify_ring(ring: Points) -> Points:
+    far = int(np.argmax(np.linalg.norm(ring - ring[0], axis=1)))
+    kept = np.concatenate([_simplify(ring[: far + 1]), _simplify(ring[far:])[1:]])
+    return kept if len(kept) >= 5 else ring
+
+
+def _simplify(line: Points) -> Points:
+    """Drop points that lie within TOLERANCE of the chord (Ramer 1972, Douglas and Peucker 1973)."""
+    keep = np.zeros(len(line), bool)
+    keep[0] = keep[-1] = True
+    spans = [(0, len(line) - 1)]
+    while spans:
+        start, end = spans.pop()
+        if end - start < 2:
+            continue
+        chord, between = line[end] - line[start], line[start + 1 : end] - line[start]
+        away = np.abs(chord[0] * between[:, 1] - chord[1] * between[:, 0]) / max(float(np.hypot(*chord)), 1e-12)
+        worst = int(np.argmax(away))
+        if away[worst] > TOLERANCE:
+            middle = start + 1 + worst
+            keep[middle] = True
+            spans += [(start, middle), (middle, end)]
+    return line[keep]

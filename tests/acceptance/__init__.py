@@ -1,0 +1,1 @@
+"""The whole node: real processes, real sockets, real kills."""

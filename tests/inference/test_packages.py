@@ -1,0 +1,218 @@
+"""Manifests, weights, and the store: what is wrong is found when a package is opened, not when it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inference.algorithms.registry import ALGORITHMS, find
+from inference.packages.answer import answer, unsound
+from inference.packages.manifest import Manifest, load_manifest
+from inference.packages.package import open_package
+from inference.packages.store import SHIPPED, PackageStore
+from storage.facts.errors import Misconfigured
+from storage.facts.prediction import Presence
+from storage.facts.study import Urgency
+
+SMALL = """
+id = "small"
+version = "1.0.0"
+title = "Small"
+manufacturer = "Tests"
+intended_use = "None"
+licence = "None"
+algorithm = "lung-densitometry"
+
+[[weights]]
+name = "net"
+file = "net.bin"
+sha256 = "{digest}"
+source = "the makers"
+
+[accepts]
+modality = ["CT"]
+
+[[segments]]
+number = 1
+label = "Part"
+category = {{ value = "123037004", scheme = "SCT", meaning = "Anatomical Structure" }}
+type = {{ value = "39607008", scheme = "SCT", meaning = "Lung" }}
+colour = [1, 2, 3]
+
+[[measurements]]
+key = "share"
+name = {{ value = "SHARE", scheme = "99TEST", meaning = "Share" }}
+unit = {{ value = "%", scheme = "UCUM", meaning = "percent" }}
+method = "counted"
+plausible = [0.0, 100.0]
+plausible_source = "a share"
+
+[[findings]]
+condition = {{ value = "87433001", scheme = "SCT", meaning = "Pulmonary emphysema" }}
+measurement = "share"
+present_from = 10.0
+absent_below = 5.0
+source = "tests"
+
+[[urgency]]
+measurement = "share"
+at_least = 20.0
+level = "high"
+reason = "much"
+
+[[urgency]]
+measurement = "share"
+at_least = 50.0
+level = "stat"
+reason = "very much"
+"""
+WEIGHTS = b"weights"
+
+
+def small(folder: Path, change: Callable[[str], str] = str, weights: bytes | None = WEIGHTS) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = change(SMALL.format(digest=hashlib.sha256(WEIGHTS).hexdigest()))
+    (folder / "model.toml").write_text(text, encoding="utf-8")
+    if weights is not None:
+        (folder / "net.bin").write_bytes(weights)
+    return folder
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return load_manifest(small(tmp_path / "small") / "model.toml")
+
+
+def _swap(old: str, new: str) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_swap("modality =", "modalty ="), "accepts.modalty: unknown key; did you mean modality?"),
+        (_swap('level = "high"', 'level = "soon"'), "urgency.0.level"),
+        (_swap("plausible = [0.0, 100.0]", "plausible = [100.0, 0.0]"), "plausible must be [least, greatest]"),
+        (_swap('measurement = "share"', 'measurement = "shore"'), "there is no measurement shore; known: share"),
+        (_swap("number = 1", "number = 2"), "numbered 1, 2, 3"),
+        (_swap("absent_below = 5.0", "absent_below = 15.0"), "absent_below must not be above"),
+        (_swap('version = "1.0.0"', 'version = "one"'), "version"),
+        (_swap('file = "net.bin"', 'file = "a/../../net.bin"'), "leaves the models folder"),
+        (_swap('method = "counted"\n', ""), "measurements.0.method: must be given"),
+        (_swap('label = "Part"', f'label = "{"P" * 65}"'), "segments.0.label"),
+    ],
+)
+def test_a_wrong_manifest_names_its_key(tmp_path: Path, change: Callable[[str], str], words: str) -> None:
+    with pytest.raises(Misconfigured, match=re.escape(words)):
+        open_package(small(tmp_path / "small", change))
+
+
+def test_the_digest_depends_on_manifest_and_weights(tmp_path: Path) -> None:
+    package = open_package(small(tmp_path / "a"))
+    assert open_package(small(tmp_path / "b")).digest == package.digest
+    assert open_package(small(tmp_path / "c", lambda text: text + "# x")).digest != package.digest
+    assert package.algorithm().digest == package.digest
+    assert ("net weights SHA-256", hashlib.sha256(WEIGHTS).hexdigest()) in package.algorithm().parameters
+
+
+def test_weights_with_other_content_are_refused_when_opened_and_when_read(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="other content"):
+        open_package(small(tmp_path / "a", weights=b"other"))
+    package = open_package(small(tmp_path / "b"))
+    assert package.read_weights("net") == WEIGHTS
+    (tmp_path / "b" / "net.bin").write_bytes(b"changed")
+    with pytest.raises(Misconfigured, match="other content"):
+        package.read_weights("net")
+    with pytest.raises(Misconfigured, match="needs weights named box"):
+        package.read_weights("box")
+
+
+@pytest.mark.parametrize("place", ["small/net.bin", "net.bin"])
+def test_weights_may_lie_in_the_models_folder(tmp_path: Path, place: str) -> None:
+    folder = small(tmp_path / "shipped" / "small", weights=None)
+    models = tmp_path / "models"
+    with pytest.raises(Misconfigured, match=r"weights are missing\. Get the makers"):
+        open_package(folder, models)
+    (models / place).parent.mkdir(parents=True, exist_ok=True)
+    (models / place).write_bytes(WEIGHTS)
+    assert open_package(folder, models).read_weights("net") == WEIGHTS
+
+
+def test_one_faulty_package_does_not_hide_the_others(tmp_path: Path) -> None:
+    small(tmp_path / "good")
+    small(tmp_path / "twin")
+    small(tmp_path / "newer" / "1.10.0", _swap('version = "1.0.0"', 'version = "1.10.0"'))
+    small(tmp_path / "newer" / "1.9.0", _swap('version = "1.0.0"', 'version = "1.9.0"'))
+    small(tmp_path / "bad", _swap("modality", "modalty"))
+    store = PackageStore(tmp_path, shipped=tmp_path / "nothing")
+    assert [p.manifest.version for p in store.packages] == ["1.0.0", "1.10.0", "1.9.0"]
+    assert ["modalty" in fault or "twice" in fault for fault in store.faults] == [True, True]
+    assert store.get("small").manifest.version == "1.10.0"
+    assert store.get("small", "1.9.0").manifest.version == "1.9.0"
+    with pytest.raises(Misconfigured, match="there is no package large"):
+        store.get("large")
+
+
+def test_every_shipped_package_is_sound_but_for_weights_that_are_not_shipped(tmp_path: Path) -> None:
+    store = PackageStore(tmp_path)
+    assert "ct-lung-densitometry" in [p.manifest.id for p in store.packages]
+    for fault in store.faults:
+        assert "weights are missing" in fault
+    for path in SHIPPED.glob("*/model.toml"):
+        manifest = load_manifest(path)
+        assert manifest.id == path.parent.name
+        assert callable(find(manifest.algorithm))
+        assert manifest.research
+
+
+def test_an_unknown_algorithm_is_a_fault_of_the_package() -> None:
+    with pytest.raises(Misconfigured, match="there is no algorithm 'x'"):
+        find("x")
+    assert all(callable(find(name)) for name in ALGORITHMS)
+
+
+@pytest.mark.parametrize(
+    ("value", "presence", "urgency"),
+    [
+        (0.0, Presence.ABSENT, Urgency.ROUTINE),
+        (4.94, Presence.ABSENT, Urgency.ROUTINE),
+        (4.96, Presence.UNDETERMINED, Urgency.ROUTINE),  # shown as 5.0
+        (9.9, Presence.UNDETERMINED, Urgency.ROUTINE),
+        (10.0, Presence.PRESENT, Urgency.ROUTINE),
+        (20.0, Presence.PRESENT, Urgency.HIGH),
+        (50.0, Presence.PRESENT, Urgency.STAT),
+    ],
+)
+def test_what_the_reader_sees_is_what_decides(
+    manifest: Manifest, value: float, presence: Presence, urgency: Urgency
+) -> None:
+    said = answer(manifest, {"share": value})
+    assert (said.findings[0].presence, said.urgency) == (presence, urgency)
+    assert f"{value:.1f} %" in said.findings[0].text
+    assert bool(said.urgency_reason) == (urgency is not Urgency.ROUTINE)
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "words"),
+    [
+        ({}, "111218", "no value"),
+        ({"share": math.nan}, "111218", "no finite number"),
+        ({"share": math.inf}, "111218", "no finite number"),
+        ({"share": 100.1}, "110531", "Share came out as 100.1 %, outside of what is plausible (0 to 100)"),
+    ],
+)
+def test_unsound_numbers_are_withheld(manifest: Manifest, values: dict[str, float], code: str, words: str) -> None:
+    reason = unsound(manifest, values)
+    assert reason is not None
+    assert reason.code.value == code
+    assert words in reason.text
+    assert unsound(manifest, {"share": 100.0}) is None
