@@ -41,6 +41,8 @@ def run(config: NodeConfig) -> None:
     lifeline.hold(stop)
     ledger = Ledger(config.node.data, config.database_url())
     handlers = handlers_of(config, ledger)
+    with ledger.begin(ACTOR) as tx:
+        tx.queue.hasten_all(Kind.COMMIT)  # a report may have been missed: see deliver.stage.commit
     loops = [
         threading.Thread(
             target=Stage(ledger=ledger, handlers=_some(handlers, kinds), actor=name, stop=stop).run, name=name

@@ -30,6 +30,7 @@ UNREADABLE = (
     AttributeError,
     TypeError,
     NotImplementedError,
+    RecursionError,
 )
 
 MODEL_NAME = (

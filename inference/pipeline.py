@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +88,8 @@ class _Run:
         if reason is not None:
             raise _Refused(Status.FAILED, reason)
         said = answer(manifest, raw.values)
-        prediction = self._prediction(
-            Status.SUCCEEDED,
+        prediction = replace(
+            self._prediction(Status.SUCCEEDED),
             findings=said.findings,
             segments=said.segments,
             measurements=said.measurements,
@@ -103,7 +103,7 @@ class _Run:
         return Outcome(prediction=prediction, mask=raw.mask, mask_frames=volume.frames)
 
     def refused(self, refused: _Refused) -> Outcome:
-        return Outcome(prediction=self._prediction(refused.status, reason=refused.reason))
+        return Outcome(prediction=replace(self._prediction(refused.status), reason=refused.reason))
 
     def _compute(self, volume: Volume, device: str) -> Raw:
         try:
@@ -113,7 +113,7 @@ class _Run:
         except Rejected as error:
             raise _Refused(Status.FAILED, Reason(code=SOFTWARE_FAILURE, text=str(error))) from error
 
-    def _prediction(self, status: Status, **more: object) -> Prediction:
+    def _prediction(self, status: Status) -> Prediction:
         request = self._request
         return Prediction(
             key=request.key,
@@ -123,7 +123,6 @@ class _Run:
             algorithm=self._package.algorithm(),
             status=status,
             seconds=dict(self._seconds),
-            **more,  # type: ignore[arg-type]
         )
 
     @contextmanager

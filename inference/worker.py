@@ -127,7 +127,11 @@ class Worker:
         report = Next(
             kind=Kind.REPORT,
             key=task.key,
-            payload={"destinations": list(task.payload.get("destinations", ())), "rules": _rules(task.payload)},
+            payload={
+                "destinations": list(task.payload.get("destinations", ())),
+                "rules": _rules(task.payload),
+                "asked": int(task.urgency),  # by order and rules, before the model has said anything
+            },
             urgency=Urgency(max(task.urgency, prediction.urgency)),
         )
 

@@ -162,6 +162,17 @@ class Queue:
         self.rung = True
         return True
 
+    def hasten_all(self, kind: Kind) -> int:
+        """Make every waiting task of a kind due now. Returns how many there were."""
+        rows = list(
+            self._session.scalars(select(TaskRow).where(TaskRow.kind == kind, TaskRow.state == State.WAITING))
+        )
+        now = time.time()
+        for row in rows:
+            row.not_before = row.ready_at = now
+            self.rung = True
+        return len(rows)
+
     def raise_urgency(self, study_uid: str, urgency: Urgency) -> None:
         """Let every task of a study that still waits overtake."""
         query = select(TaskRow).where(

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom import config
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from storage.facts.prediction import (
     Algorithm,
@@ -40,7 +41,7 @@ MADE_AT = datetime(2026, 11, 21, 8, 30, 15, 250000)
 LUNG = Code(value="39607008", scheme="SCT", meaning="Lung")
 LEFT_LUNG = Code(value="44029006", scheme="SCT", meaning="Left lung")
 RIGHT_LUNG = Code(value="3341006", scheme="SCT", meaning="Right lung")
-STRUCTURE = Code(value="123037004", scheme="SCT", meaning="Anatomical Structure")
+STRUCTURE = Code(value="91723000", scheme="SCT", meaning="Anatomical Structure")
 VOLUME = Code(value="118565006", scheme="SCT", meaning="Volume")
 MILLILITRE = Code(value="ml", scheme="UCUM", meaning="milliliter")
 EMPHYSEMA = Code(value="87433001", scheme="SCT", meaning="Pulmonary emphysema")
@@ -52,8 +53,8 @@ def source(sop_class: str = CT, modality: str = "CT", *, number: int = 1, series
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = sop_class
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"{ROOT}.{series}.{number}"
+    ds.SOPClassUID, ds.SOPInstanceUID = UID(sop_class), UID(f"{ROOT}.{series}.{number}")
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.PatientName, ds.PatientID, ds.IssuerOfPatientID = "Test^Person", "T-0001", "TESTS"
     ds.PatientBirthDate, ds.PatientSex, ds.PatientAge = "19600101", "F", "066Y"
@@ -76,6 +77,14 @@ def pixels(ds: Dataset, values: npt.NDArray[np.int16]) -> Dataset:
     ds.HighBit, ds.PixelRepresentation = 15, 1
     ds.PixelData = np.ascontiguousarray(values, "<i2").tobytes()
     return ds
+
+
+def put(ds: Dataset, keyword: str, value: Any) -> None:
+    """Write a value as it is, also one that breaks its value representation, as real archives hold."""
+    with config.disable_value_validation():
+        if keyword in ds:
+            del ds[keyword]  # an element remembers how it is to be validated
+        setattr(ds, keyword, value)
 
 
 def positions(
@@ -244,9 +253,7 @@ def frames(sources: Sequence[Dataset]) -> tuple[Frame, ...]:
     """The source of each mask frame, in the order of the sources and their frames."""
     made: list[Frame] = []
     for ds in sources:
-        uids = {"sop_instance_uid": str(ds.SOPInstanceUID), "sop_class_uid": str(ds.SOPClassUID)}
-        if "PerFrameFunctionalGroupsSequence" in ds:
-            made += [Frame(**uids, number=n + 1) for n in range(int(ds.NumberOfFrames))]
-        else:
-            made.append(Frame(**uids))
+        numbers = range(1, int(ds.NumberOfFrames) + 1) if "PerFrameFunctionalGroupsSequence" in ds else [None]
+        instance, kind = str(ds.SOPInstanceUID), str(ds.SOPClassUID)
+        made += [Frame(sop_instance_uid=instance, sop_class_uid=kind, number=number) for number in numbers]
     return tuple(made)

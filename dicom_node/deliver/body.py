@@ -13,7 +13,7 @@ from pydicom.errors import InvalidDicomError
 
 from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Body
 from dicom_node.deliver.destination import Outgoing
-from storage.facts.errors import Rejected
+from storage.facts.errors import Rejected, Transient
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
@@ -24,6 +24,13 @@ _ALTERNATIVES = {EXPLICIT: (IMPLICIT,), DEFLATED: (IMPLICIT,)}
 def transfer_syntaxes(file: Outgoing) -> tuple[str, ...]:
     """In which transfer syntaxes the file can be sent, its own first."""
     return (file.transfer_syntax_uid, *_ALTERNATIVES.get(file.transfer_syntax_uid, ()))
+
+
+#: What pydicom raises on a data set that it cannot read or write.
+_UNREADABLE = (
+    InvalidDicomError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, NotImplementedError,
+    RecursionError,
+)  # fmt: skip
 
 
 @contextmanager
@@ -47,6 +54,12 @@ def opened(file: Outgoing, transfer_syntax: str) -> Iterator[Body]:
         yield body
 
 
+def check(file: Outgoing) -> None:
+    """Raises Rejected when the file is gone or is not Part 10: better known before a connection is made."""
+    with opened(file, file.transfer_syntax_uid):
+        pass
+
+
 @contextmanager
 def _rewritten(file: Outgoing) -> Iterator[Body]:
     """The data set in implicit VR little endian, on disk: in memory it is once, and only while it is written."""
@@ -56,9 +69,14 @@ def _rewritten(file: Outgoing) -> Iterator[Body]:
             del dataset.file_meta
             dataset.preamble = None
             dcmwrite(target, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
-        except (InvalidDicomError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Rejected(f"object {file.sop_instance_uid} cannot be written in implicit VR: {type(error).__name__}"
-                           ) from error  # fmt: skip
+        except _UNREADABLE as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise Transient(
+                    f"object {file.sop_instance_uid} cannot be rewritten ({error.strerror}): look at the temporary disk"
+                ) from error
+            raise Rejected(
+                f"object {file.sop_instance_uid} cannot be written in implicit VR ({type(error).__name__})"
+            ) from error
         del dataset
         size = target.tell()
         target.seek(0)

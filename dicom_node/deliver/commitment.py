@@ -8,6 +8,7 @@ caller has to know the transaction UID beforehand.
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,19 +25,23 @@ from dicom_node.deliver.link import Lost, Silent
 from dicom_node.deliver.refusal import meaning
 from storage.facts.errors import Rejected, Transient
 
+log = logging.getLogger(__name__)
+
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
 _REQUEST_ACTION = 1
 
-#: Failure Reason (0008,1197), PS3.3 C.14.1.1.
-FAILURE_REASONS = {
-    0x0110: "processing failure",
-    0x0112: "the archive does not have it",
-    0x0213: "the archive has no resources left",
-    0x0122: "the archive does not support its SOP class",
-    0x0119: "the archive has it as another SOP class",
-    0x0131: "the archive was asked already under this transaction",
-}
+#: What pydicom raises on a data set that is not one.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +80,24 @@ def request(
 
 
 def parse_report(dataset: Dataset) -> CommitReport:
-    """The event information of an N-EVENT-REPORT (PS3.4 Table J.3-2). Raises Rejected where it names no transaction."""
-    transaction = str(dataset.get("TransactionUID", "") or "")
-    if not transaction:
+    """The event information of an N-EVENT-REPORT (PS3.4 Table J.3-2).
+
+    Raises Rejected where it cannot be read or names no transaction: it comes from outside.
+    """
+    try:
+        report = CommitReport(
+            transaction_uid=str(dataset.get("TransactionUID") or ""),
+            committed=tuple(str(i.ReferencedSOPInstanceUID) for i in dataset.get("ReferencedSOPSequence") or ()),
+            failed=tuple(
+                (str(i.ReferencedSOPInstanceUID), int(i.get("FailureReason") or 0x0110))
+                for i in dataset.get("FailedSOPSequence") or ()
+            ),
+        )
+    except _UNREADABLE as error:
+        raise Rejected(f"a Storage Commitment report cannot be read ({type(error).__name__})") from error
+    if not report.transaction_uid:
         raise Rejected("a Storage Commitment report names no transaction: it cannot be matched to a delivery")
-    return CommitReport(
-        transaction_uid=transaction,
-        committed=tuple(str(i.ReferencedSOPInstanceUID) for i in dataset.get("ReferencedSOPSequence") or ()
-                        if "ReferencedSOPInstanceUID" in i),
-        failed=tuple((str(i.ReferencedSOPInstanceUID), int(i.get("FailureReason") or 0x0110))
-                     for i in dataset.get("FailedSOPSequence") or () if "ReferencedSOPInstanceUID" in i),
-    )  # fmt: skip
+    return report
 
 
 def action_information(transaction_uid: str, references: Sequence[Reference]) -> Dataset:
@@ -99,6 +111,25 @@ def action_information(transaction_uid: str, references: Sequence[Reference]) ->
         item.ReferencedSOPInstanceUID = UID(reference.sop_instance_uid)
         dataset.ReferencedSOPSequence.append(item)
     return dataset
+
+
+def send_report(node: Destination, report: Dataset) -> None:
+    """The archive's half: N-EVENT-REPORT as SCP, on an association that the SCP opens. Raises Transient."""
+    proposal = Proposal(abstract_syntax=PUSH_MODEL, transfer_syntaxes=(EXPLICIT, IMPLICIT), scp_role=True)
+    with Association(node, [proposal]) as association:
+        context = association.context(PUSH_MODEL)
+        if context is None:
+            raise Transient(f"{node} does not take Storage Commitment reports")
+        data = encode(report, context.transfer_syntax == IMPLICIT, True) or b""
+        fields: command.Fields = {
+            command.COMMAND_FIELD: command.N_EVENT_REPORT_RQ,
+            command.AFFECTED_CLASS: PUSH_MODEL,
+            command.AFFECTED_INSTANCE: PUSH_MODEL_INSTANCE,
+            command.EVENT_TYPE: 2 if "FailedSOPSequence" in report else 1,
+        }
+        status = association.ask(context, fields, Body.of(data)).number(command.STATUS)
+        if status:
+            raise Transient(f"{node} answered the report with status 0x{status:04X}")
 
 
 @dataclass(slots=True)
@@ -158,17 +189,28 @@ class _Conversation:
         """Answer an N-EVENT-REPORT; False when the message is another one."""
         if message.number(command.COMMAND_FIELD) != command.N_EVENT_REPORT_RQ:
             return False
-        implicit = self.context.transfer_syntax == IMPLICIT
-        report = parse_report(decode(io.BytesIO(message.data), implicit, True))
-        if report.transaction_uid == self.transaction_uid:
-            self.report = report
+        status = 0x0000
+        try:
+            report = parse_report(self._decoded(message))
+        except Rejected as error:
+            log.warning("%s: %s", self.association.destination, error)
+            status = 0x0110
+        else:
+            if report.transaction_uid == self.transaction_uid:
+                self.report = report
         answer: dict[int, int | str] = {
             command.COMMAND_FIELD: command.N_EVENT_REPORT_RQ | command.RESPONSE,
             command.AFFECTED_CLASS: PUSH_MODEL,
             command.AFFECTED_INSTANCE: PUSH_MODEL_INSTANCE,
             command.ANSWERS: message.number(command.MESSAGE_ID) or 0,
             command.EVENT_TYPE: message.number(command.EVENT_TYPE) or 1,
-            command.STATUS: 0,
+            command.STATUS: status,
         }
         self.association.send(self.context, answer)
         return True
+
+    def _decoded(self, message: Message) -> Dataset:
+        try:
+            return decode(io.BytesIO(message.data), self.context.transfer_syntax == IMPLICIT, True)
+        except _UNREADABLE as error:
+            raise Rejected(f"a Storage Commitment report cannot be read ({type(error).__name__})") from error

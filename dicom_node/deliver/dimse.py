@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dicom_node.deliver import command
+from dicom_node.deliver import body, command
 from dicom_node.deliver.association import Association, Proposal
-from dicom_node.deliver.body import opened, transfer_syntaxes
 from dicom_node.deliver.destination import Destination, Outgoing
 from dicom_node.deliver.refusal import meaning
 from storage.facts.errors import Rejected, Transient
@@ -67,10 +66,12 @@ def send(
     """Store the files; one answer for each, in their order. ``progress`` is told of each as soon as it is answered.
 
     Refused objects are among the answers (see ``check``); the others are sent nevertheless. Raises Interrupted, a
-    Transient, when the destination cannot be reached, aborts, falls silent or is out of resources; Rejected when a file
-    is not there or is not a DICOM file.
+    Transient, when the destination cannot be reached, aborts, falls silent or is out of resources; Rejected, before
+    anything is sent, when a file is not there or is not a DICOM file.
     """
     sent: list[Sent] = []
+    for file in files:
+        body.check(file)
     try:
         for batch in _batches(files):
             with Association(destination, _proposals(batch)) as association:
@@ -105,7 +106,7 @@ def _note_refusals(association: Association) -> None:
 
 
 def _store(association: Association, file: Outgoing) -> Sent:
-    context = association.context(file.sop_class_uid, *transfer_syntaxes(file))
+    context = association.context(file.sop_class_uid, *body.transfer_syntaxes(file))
     if context is None:
         return Sent(sop_instance_uid=file.sop_instance_uid, status=0x0122, comment="")
     request: command.Fields = {
@@ -114,8 +115,8 @@ def _store(association: Association, file: Outgoing) -> Sent:
         command.AFFECTED_INSTANCE: file.sop_instance_uid,
         command.PRIORITY: 0,
     }
-    with opened(file, context.transfer_syntax) as body:
-        answer = association.ask(context, request, body)
+    with body.opened(file, context.transfer_syntax) as data:
+        answer = association.ask(context, request, data)
     status = answer.number(command.STATUS) or 0
     if status and outcome(status) is Outcome.STORED:
         log.warning("%s stored object %s with a warning: %s", association.destination, file.sop_instance_uid,
@@ -125,7 +126,7 @@ def _store(association: Association, file: Outgoing) -> Sent:
 
 def _proposals(files: Iterable[Outgoing]) -> list[Proposal]:
     """A context for each SOP class and transfer syntax alone, so that the peer cannot choose against the file's own."""
-    wanted = {(file.sop_class_uid, syntax): None for file in files for syntax in transfer_syntaxes(file)}
+    wanted = {(file.sop_class_uid, syntax): None for file in files for syntax in body.transfer_syntaxes(file)}
     return [Proposal(abstract_syntax=sop_class, transfer_syntaxes=(syntax,)) for sop_class, syntax in wanted]
 
 
@@ -134,7 +135,7 @@ def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     batch: list[Outgoing] = []
     wanted: set[tuple[str, str]] = set()
     for file in files:
-        more = {(file.sop_class_uid, syntax) for syntax in transfer_syntaxes(file)}
+        more = {(file.sop_class_uid, syntax) for syntax in body.transfer_syntaxes(file)}
         if len(wanted | more) > MAXIMUM_CONTEXTS:
             yield batch
             batch, wanted = [], set()

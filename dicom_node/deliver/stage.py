@@ -60,7 +60,12 @@ def deliver(ledger: Ledger, routes: Routes, actor: str) -> Handler:
 
 
 def commit(ledger: Ledger, routes: Routes, actor: str) -> Handler:
-    """The COMMIT stage: asks for commitment and waits for the report; what was not committed is sent again."""
+    """The COMMIT stage: asks for commitment and waits for the report; what was not committed is sent again.
+
+    A report may have come while the node was down, and few archives report twice: what was asked before this process
+    began is asked again.
+    """
+    began = time.time()
 
     def work(task: Task) -> Done | Later:
         route = _route(routes, task)
@@ -75,6 +80,8 @@ def commit(ledger: Ledger, routes: Routes, actor: str) -> Handler:
             raise Transient(f"{route.destination} did not keep {number} object(s): sent again, asking again")
         if not uncommitted:
             return Done(note={"destination": name, "objects": len(objects)})
+        if asked_at is not None and asked_at < began:
+            asked_at = None
         if asked_at is not None and asked_at + route.patience_seconds > time.time():
             return Later(at=asked_at + route.patience_seconds, why="waiting for the commitment report")
         if asked_at is not None:

@@ -1,11 +1,11 @@
 """Writes the MNI152 average brain as the T1-weighted MR series of nobody.
 
-The template that is taken shows the brain alone: skull and scalp were removed by those who packed it. It is an average of
-152 people, resampled to 1 mm; the acquisition parameters in the header are those of a usual MPRAGE, not of a scan.
+The template that is taken shows the brain alone: skull and scalp were removed by those who packed it. It is an average
+of 152 people, resampled to 1 mm; the acquisition parameters in the header are those of a usual MPRAGE, not of a scan.
 Slices are sagittal, as an MPRAGE is acquired.
 
-The one NIfTI-1 file that is read is simple (bytes, one volume, upright axes), so its header is read here, in a few lines;
-anything else is refused. A NIfTI library would be a large dependency for one file.
+The one NIfTI-1 file that is read is simple (bytes, one volume, upright axes), so its header is read here, in a few
+lines; anything else is refused. A NIfTI library would be a large dependency for one file.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def read(nifti: Path) -> Template:
         with gzip.open(nifti) as file:
             data = file.read(LARGEST_BYTES)
     except (OSError, EOFError, zlib.error) as error:
-        raise Misconfigured(f"{nifti} cannot be read as a gzipped file: fetch the demo's data again ({error})") from error
+        raise Misconfigured(
+            f"{nifti} cannot be read as a gzipped file: fetch the demo's data again ({error})"
+        ) from error
     if len(data) < 352 or struct.unpack_from("<i", data)[0] != 348 or data[344:347] != b"n+1":
         raise Misconfigured(f"{nifti} is no single-file little-endian NIfTI-1: fetch the demo's data again")
     dims, kind = struct.unpack_from("<8h", data, 40), struct.unpack_from("<h", data, 70)[0]

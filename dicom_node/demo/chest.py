@@ -1,11 +1,12 @@
 """The anatomy of the digital chest: simple solids in the places and sizes of an adult's, air to bone.
 
-Densities in HU follow ICRU 44 tissues and common CT readings; the parenchyma grows denser towards the back, as it does in
-a patient lying on it. Nothing here is anybody's data.
+Densities in HU are common CT readings; the parenchyma grows denser towards the back, as it does in a patient lying on
+it. Nothing here is anybody's data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +25,8 @@ DOMES = (
     Ellipsoid(centre=(-75.0, -5.0, -152.0), semi=(46.0, 71.0, 80.0)),
     Ellipsoid(centre=(75.0, -5.0, -160.0), semi=(46.0, 71.0, 78.0)),
 )
-LIVER_BELOW = tuple(
-    Ellipsoid(centre=(x, -5.0, -195.0), semi=(62.0, 90.0, 46.0)) for x in (-75.0, 75.0)
-)
-HEART = (
+LIVER_BELOW = tuple(Ellipsoid(centre=(x, -5.0, -195.0), semi=(62.0, 90.0, 46.0)) for x in (-75.0, 75.0))
+HEART: tuple[Shape, ...] = (
     Ellipsoid(centre=(15.0, -30.0, -60.0), semi=(54.0, 46.0, 62.0)),
     Capsule(start=(16.0, 48.0, -220.0), end=(16.0, 42.0, 45.0), radius=11.0),
     Capsule(start=(-8.0, -20.0, -30.0), end=(10.0, -8.0, 48.0), radius=13.0),
@@ -65,15 +64,14 @@ def background(plane: Plane) -> Floats:
     """What is the same in every slice: room air, the table, the body wall, the spine."""
     hu = np.full((plane.y.size, plane.x.size), AIR, np.float32)
     x, y = plane.x, plane.y
-    table = np.abs(np.hypot(x, y + 400.0) - 532.0)
-    table = np.where(np.abs(x) < 190.0, table, np.float32(99))
-    _mix(hu, plane, table - 9.0, -900.0)
-    _mix(hu, plane, np.abs(table - 9.0) - 1.2, 150.0)
+    table = np.abs(_round(x, y + 400.0, 532.0)) - np.float32(9.0)
+    _mix(hu, plane, table, -900.0)
+    _mix(hu, plane, np.abs(table) - np.float32(1.2), 150.0)
     _mix(hu, plane, _oval(x, y, 168.0, 114.0), FAT)
     _mix(hu, plane, _oval(x, y, 155.0, 103.0), MUSCLE)
-    _mix(hu, plane, np.hypot(x, y - 74.0) - 19.0, BONE)
-    _mix(hu, plane, np.hypot(x, y - 74.0) - 16.0, MARROW)
-    _mix(hu, plane, np.hypot(x * 0.8, y - 98.0) - 8.0, 30.0)
+    _mix(hu, plane, _round(x, y - 74.0, 19.0), BONE)
+    _mix(hu, plane, _round(x, y - 74.0, 16.0), MARROW)
+    _mix(hu, plane, _round(x * 0.8, y - 98.0, 8.0), 30.0)
     return hu
 
 
@@ -81,7 +79,7 @@ def ribs(plane: Plane, z: float) -> Floats:
     """How much rib is in each voxel: bars in the chest wall that slope down towards the front."""
     ring = np.abs(_oval(plane.x, plane.y, 146.0, 97.0)) - 3.5
     bars = 24.0 * np.abs((z - 0.4 * plane.y) / 24.0 - np.rint((z - 0.4 * plane.y) / 24.0)) - 5.0
-    return np.clip(0.5 - np.maximum(ring, bars) / np.float32(plane.blur), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 - np.maximum(ring, bars) / plane.blur, 0, 1), np.float32)
 
 
 def disease(seed: int, emphysema_percent: float) -> Disease:
@@ -93,7 +91,7 @@ def disease(seed: int, emphysema_percent: float) -> Disease:
     nodules = _balls(points, clearance, (4.0, 5.0, 7.0), 3.0)
     clearance = np.minimum(clearance, _nearest(nodules, points))
     target = emphysema_percent / 100.0 * space_ml()
-    radii = []
+    radii: list[float] = []
     while sum(4.18879e-3 * r**3 for r in radii) < target:
         radii.append(float(chance.uniform(3.5, 8.0)))
     upper = np.argsort(-points[:, 2] + chance.normal(0, 60, len(points)))
@@ -105,15 +103,21 @@ def space_ml(step: float = 2.0) -> float:
     """Volume that the lungs' solids leave after diaphragm, heart and airways, by the midpoint rule."""
     total = 0
     for lung in LUNGS:
-        (x0, y0, z0), (x1, y1, z1) = lung.bounds
-        x, y, z = np.meshgrid(
-            *(np.arange(a + step / 2, b, step, np.float32) for a, b in ((x0, x1), (y0, y1), (z0, z1))), sparse=True
-        )
+        x, y, z = np.meshgrid(*(_middles(a, b, step) for a, b in zip(*lung.bounds, strict=True)), sparse=True)
         inside = lung.distance(x, y, z) < 0
-        for shape in (*DOMES, *HEART, *_walls()):
+        for shape in _solids():
             inside &= shape.distance(x, y, z) > 0
         total += int(inside.sum())
     return total * step**3 / 1000.0
+
+
+def _middles(low: float, high: float, step: float) -> Floats:
+    return (np.arange(low, high, step) + step / 2).astype(np.float32)
+
+
+def _solids() -> tuple[Shape, ...]:
+    """What takes room from the parenchyma."""
+    return (*DOMES, *HEART, *_walls())
 
 
 def _walls() -> tuple[Capsule, ...]:
@@ -126,6 +130,10 @@ def _oval(x: Floats, y: Floats, a: float, b: float) -> Floats:
     return np.asarray((norm - 1) * np.float32(min(a, b)), np.float32)
 
 
+def _round(x: Floats, y: Floats, radius: float) -> Floats:
+    return np.asarray(np.hypot(x, y) - radius, np.float32)
+
+
 def _mix(hu: Floats, plane: Plane, gap: Floats, value: float) -> None:
     hu += np.clip(0.5 - gap / np.float32(plane.blur), 0, 1) * (np.float32(value) - hu)
 
@@ -136,7 +144,7 @@ def _room(chance: np.random.Generator, count: int) -> tuple[Floats, Floats]:
     points = chance.uniform(low, high, (count, 3)).astype(np.float32)
     x, y, z = points.T
     inside = np.max([-lung.distance(x, y, z) for lung in LUNGS], axis=0)
-    clearance = np.minimum(inside, _nearest((*DOMES, *HEART, *_walls()), points))
+    clearance = np.minimum(inside, _nearest(_solids(), points))
     return points[clearance > 0], clearance[clearance > 0]
 
 
@@ -165,7 +173,7 @@ def _vessels(points: Floats, chance: np.random.Generator) -> tuple[Capsule, ...]
     return tuple(found)
 
 
-def _balls(points: Floats, clearance: Floats, radii: tuple[float, ...] | list[float], gap: float) -> tuple[Capsule, ...]:
+def _balls(points: Floats, clearance: Floats, radii: Sequence[float], gap: float) -> tuple[Capsule, ...]:
     """One ball for each radius at the first point that leaves ``gap`` mm around it; raises ValueError if none does."""
     left = clearance.copy()
     found: list[Capsule] = []

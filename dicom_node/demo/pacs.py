@@ -16,6 +16,7 @@ import struct
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,19 +25,19 @@ from typing import Any, cast
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import write_file_meta_info
+from pydicom.multival import MultiValue
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
-from pynetdicom.dsutils import encode
 from pynetdicom.events import Event
 from pynetdicom.pdu import P_DATA_TF
-from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.presentation import build_context
+from pynetdicom.transport import AssociationServer
 
-from dicom_node.deliver import command
-from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Association, Body, Proposal
-from dicom_node.deliver.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
+from dicom_node.deliver.association import EXPLICIT, IMPLICIT
+from dicom_node.deliver.commitment import send_report
 from dicom_node.deliver.destination import Destination
 from dicom_node.receive import contexts
+from dicom_node.receive.stream import SharedContexts
 from dicom_node.worklist import ups
 from storage.facts.errors import Transient
 
@@ -50,6 +51,16 @@ _KEPT = (
     "SpecificCharacterSet",
 )  # fmt: skip
 _MATCHED = ("StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber", "PatientID", "Modality", "StudyDate")
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+    RecursionError,
+)
 _ABORT = struct.pack(">BxLBBBB", 7, 4, 0, 0, 0, 0)
 
 
@@ -112,7 +123,7 @@ class StandInPacs:
         self._reports: list[threading.Thread] = []
         self._links: dict[str, socket.socket] = {}
         self._stopping = threading.Event()
-        self._server: ThreadedAssociationServer | None = None
+        self._server: AssociationServer | None = None
 
     def __enter__(self) -> StandInPacs:
         self.start()
@@ -125,13 +136,13 @@ class StandInPacs:
         """Listen on 127.0.0.1; after a stop, on the same port again."""
         for name in ("objects", "workitems"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        self._load()
+        self._objects = {p.stem: _stored(p, p) for p in sorted((self.folder / "objects").glob("*.dcm"))}
+        self._workitems = {p.stem: _workitem(dcmread(p)) for p in sorted((self.folder / "workitems").glob("*.dcm"))}
         self._stopping.clear()
         ae = AE(self.ae_title)
-        ae.maximum_pdu_size = 131072
-        ae.maximum_associations = 64
+        ae.maximum_pdu_size, ae.maximum_associations = 131072, 64
         handlers: list[Any] = [
-            (evt.EVT_C_ECHO, lambda event: 0x0000),  # noqa: ARG005
+            (evt.EVT_C_ECHO, lambda _event: 0x0000),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_N_ACTION, self._commit),
@@ -140,19 +151,24 @@ class StandInPacs:
             (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_CONN_CLOSE, self._closed),
         ]
-        server = ae.start_server(
-            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, contexts=self._contexts()
-        )
-        self._server = cast(ThreadedAssociationServer, server)
+        offered = [
+            *contexts.accepted(),
+            *(build_context(uid, [EXPLICIT, IMPLICIT]) for uid in (STUDY_ROOT_FIND, ups.PUSH)),
+        ]
+        offered = SharedContexts(c for c in offered if c.abstract_syntax not in self.misbehaviour.refuse)
+        server = ae.make_server(("127.0.0.1", self.port), evt_handlers=handlers, contexts=offered)
+        ae._servers.append(cast(Any, server))  # as start_server does, which looks for its end only twice a second
+        threading.Thread(target=server.serve_forever, args=(0.02,), name="stand-in PACS", daemon=True).start()
+        self._server = server
         self.port = int(self._server.server_address[1])
 
     def stop(self) -> None:
         """Be down: abort what is open, free the port. What was stored stays."""
         self._stopping.set()
         if self._server is not None:
+            self._server.shutdown()
             for association in self._server.active_associations:
                 association.abort()
-            self._server.shutdown()
             self._server = None
         while self._links:
             self._links.popitem()[1].close()
@@ -168,45 +184,6 @@ class StandInPacs:
         """What was pushed, as it came."""
         with self._lock:
             return list(self._workitems.values())
-
-    def _contexts(self) -> list[PresentationContext]:
-        offered = [c for c in contexts.accepted() if c.abstract_syntax not in self.misbehaviour.refuse]
-        further = (STUDY_ROOT_FIND, ups.PUSH)
-        return offered + [build_context(u, [EXPLICIT, IMPLICIT]) for u in further if u not in self.misbehaviour.refuse]
-
-    def _load(self) -> None:
-        for path in sorted((self.folder / "objects").glob("*.dcm")):
-            self._enter(path)
-        for path in sorted((self.folder / "workitems").glob("*.dcm")):
-            self._enter_workitem(dcmread(path))
-
-    def _enter(self, path: Path) -> None:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=list(_KEPT))
-        stored = Stored(
-            path=path,
-            sop_instance_uid=str(header.SOPInstanceUID),
-            sop_class_uid=str(header.SOPClassUID),
-            series_uid=str(header.get("SeriesInstanceUID", "")),
-            study_uid=str(header.get("StudyInstanceUID", "")),
-            modality=str(header.get("Modality", "")),
-            description=str(header.get("SeriesDescription", "")),
-            size=path.stat().st_size,
-            header=header,
-        )
-        with self._lock:
-            self._objects[stored.sop_instance_uid] = stored
-
-    def _enter_workitem(self, dataset: Dataset) -> None:
-        item = Workitem(
-            sop_instance_uid=str(dataset.SOPInstanceUID),
-            priority=str(dataset.get("ScheduledProcedureStepPriority", "")),
-            label=str(dataset.get("ProcedureStepLabel", "")),
-            worklist=str(dataset.get("WorklistLabel", "")),
-            study_uid=str(dataset.get("StudyInstanceUID", "")),
-            dataset=dataset,
-        )
-        with self._lock:
-            self._workitems[item.sop_instance_uid] = item
 
     def _opened(self, event: Event) -> None:
         event.assoc.name += f"-{uuid.uuid4().hex}"  # pynetdicom's own name is unique only to the second
@@ -245,8 +222,14 @@ class StandInPacs:
             target.write(b"\0" * 128 + b"DICM")
             write_file_meta_info(cast(Any, target), event.file_meta)
             target.write(request.DataSet.getbuffer())
-        os.replace(part, path)
-        self._enter(path)
+        try:
+            stored = _stored(part, path)
+        except _UNREADABLE:
+            part.unlink()
+            return 0xC000
+        with self._lock:
+            os.replace(part, path)
+            self._objects[uid] = stored
         if mis.silent_every and number % mis.silent_every == 0:
             self._fall_silent(event)
         return 0x0000
@@ -256,7 +239,7 @@ class StandInPacs:
         while not self._stopping.wait(0.01) and event.assoc.dul.is_alive() and not event.assoc.acse.is_aborted():
             pass
 
-    def _find(self, event: Event) -> Iterator[tuple[int, Dataset | None]]:
+    def _find(self, event: Event) -> Iterator[tuple[int, Dataset]]:
         """Study Root (PS3.4 C.6.2) by exact match; the counts that tell whether all has arrived are answered."""
         wanted = event.identifier
         level = "StudyInstanceUID" if wanted.QueryRetrieveLevel == "STUDY" else "SeriesInstanceUID"
@@ -265,9 +248,6 @@ class StandInPacs:
             if all(_matches(wanted, stored.header, keyword) for keyword in _MATCHED):
                 groups.setdefault(str(stored.header.get(level, "")), []).append(stored)
         for members in groups.values():
-            if event.is_cancelled:
-                yield 0xFE00, None
-                return
             yield 0xFF00, _answer(wanted, members)
 
     def _commit(self, event: Event) -> tuple[int, Dataset | None]:
@@ -276,9 +256,8 @@ class StandInPacs:
             return 0x0110, None
         asked = event.action_information
         thread = threading.Thread(target=self._report, args=(asked, self.node), name="commitment-report")
-        with self._lock:
-            self._reports.append(thread)
         thread.start()
+        self._reports.append(thread)
         return 0x0000, None
 
     def _report(self, asked: Dataset, node: Destination) -> None:
@@ -297,7 +276,7 @@ class StandInPacs:
             if self._stopping.wait(pause):
                 return
             try:
-                _send_report(node, report)
+                send_report(node, report)
             except Transient as error:
                 log.warning("the commitment report did not arrive: %s", error)
             else:
@@ -317,11 +296,39 @@ class StandInPacs:
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.save_as(self.folder / "workitems" / f"{uid}.dcm", enforce_file_format=True)
-        self._enter_workitem(dataset)
+        with self._lock:
+            self._workitems[uid] = _workitem(dataset)
         return 0x0000, dataset
 
 
 _NO_STORAGE = {contexts.VERIFICATION, contexts.STORAGE_COMMITMENT, STUDY_ROOT_FIND, ups.PUSH}
+
+
+def _stored(path: Path, later: Path) -> Stored:
+    """What a file holds that will lie elsewhere."""
+    header = dcmread(path, stop_before_pixels=True, specific_tags=list(_KEPT))
+    return Stored(
+        path=later,
+        sop_instance_uid=str(header.file_meta.MediaStorageSOPInstanceUID),
+        sop_class_uid=str(header.file_meta.MediaStorageSOPClassUID),
+        series_uid=str(header.get("SeriesInstanceUID", "")),
+        study_uid=str(header.get("StudyInstanceUID", "")),
+        modality=str(header.get("Modality", "")),
+        description=str(header.get("SeriesDescription", "")),
+        size=path.stat().st_size,
+        header=header,
+    )
+
+
+def _workitem(dataset: Dataset) -> Workitem:
+    return Workitem(
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        priority=str(dataset.get("ScheduledProcedureStepPriority", "")),
+        label=str(dataset.get("ProcedureStepLabel", "")),
+        worklist=str(dataset.get("WorklistLabel", "")),
+        study_uid=str(dataset.get("StudyInstanceUID", "")),
+        dataset=dataset,
+    )
 
 
 def _cut(event: Event) -> None:
@@ -329,29 +336,24 @@ def _cut(event: Event) -> None:
     link = event.assoc.dul.socket
     if link is None or link.socket is None:
         return
-    try:
+    with suppress(OSError):  # the peer may be quicker
         link.socket.sendall(_ABORT)
-    except OSError:
-        pass  # the peer was quicker
     link.close()
 
 
 def _matches(wanted: Dataset, header: Dataset, keyword: str) -> bool:
     key = wanted.get(keyword)
-    if key in (None, "", "*"):
-        return True
-    keys = {str(k) for k in key} if isinstance(key, list) else {str(key)}
-    return str(header.get(keyword, "")) in keys
+    keys = [str(k) for k in key] if isinstance(key, MultiValue) else [str(key or "*")]
+    return "*" in keys or str(header.get(keyword, "")) in keys
 
 
 def _answer(wanted: Dataset, members: list[Stored]) -> Dataset:
     """One match: what was asked for, as far as it is known."""
     answer = Dataset()
-    series = {m.series_uid for m in members}
     known: dict[str, Any] = {
         "NumberOfStudyRelatedInstances": len(members),
         "NumberOfSeriesRelatedInstances": len(members),
-        "NumberOfStudyRelatedSeries": len(series),
+        "NumberOfStudyRelatedSeries": len({m.series_uid for m in members}),
         "ModalitiesInStudy": sorted({m.modality for m in members}),
         "SOPClassesInStudy": sorted({m.sop_class_uid for m in members}),
         "QueryRetrieveLevel": wanted.QueryRetrieveLevel,
@@ -370,37 +372,17 @@ def _answer(wanted: Dataset, members: list[Stored]) -> Dataset:
     return answer
 
 
-def _send_report(node: Destination, report: Dataset) -> None:
-    """N-EVENT-REPORT as SCP, on an association that the SCP opens. Raises Transient."""
-    proposal = Proposal(abstract_syntax=PUSH_MODEL, transfer_syntaxes=(EXPLICIT, IMPLICIT), scp_role=True)
-    with Association(node, [proposal]) as association:
-        context = association.context(PUSH_MODEL)
-        if context is None:
-            raise Transient(f"{node} does not take Storage Commitment reports")
-        data = encode(report, context.transfer_syntax == IMPLICIT, True) or b""
-        fields: command.Fields = {
-            command.COMMAND_FIELD: command.N_EVENT_REPORT_RQ,
-            command.AFFECTED_CLASS: PUSH_MODEL,
-            command.AFFECTED_INSTANCE: PUSH_MODEL_INSTANCE,
-            command.EVENT_TYPE: 2 if "FailedSOPSequence" in report else 1,
-        }
-        status = association.ask(context, fields, Body.of(data)).number(command.STATUS)
-        if status:
-            raise Transient(f"{node} answered the report with status 0x{status:04X}")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """``python -m dicom_node.demo.pacs``: run until told to stop; the first line says which port."""
     parser = argparse.ArgumentParser(prog="python -m dicom_node.demo.pacs", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--aet", default="PACS")
-    parser.add_argument("--node", help="AETITLE@HOST:PORT to which Storage Commitment is reported")
+    parser.add_argument("--node", nargs=3, metavar=("AET", "HOST", "PORT"), help="who is told of storage commitments")
     given = parser.parse_args(arguments)
     node = None
     if given.node:
-        title, _, address = given.node.partition("@")
-        host, _, port = address.rpartition(":")
+        title, host, port = given.node
         node = Destination(name="node", ae_title=title, host=host, port=int(port), calling_ae=given.aet)
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

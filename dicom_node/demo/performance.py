@@ -44,7 +44,7 @@ def _set_up(console: Console, folder: Path) -> Downloads:
 
 def _play(console: Console, folder: Path, plan: Sequence[Planned], limit_seconds: float, downloads: Downloads) -> int:
     started = time.monotonic()
-    with Session(folder, downloads.models) as session:
+    with Session(folder / "node", downloads.brain_weights.parent) as session:
         console.print(f"The node is ready on port {session.port}, {time.monotonic() - started:.1f} s after its start.")
         with Live(console=console, refresh_per_second=5, transient=not console.is_terminal) as live:
             scenes = play(session, plan, limit_seconds, lambda now: live.update(show.progress(now)))
@@ -72,7 +72,7 @@ def _summary(console: Console, session: Session, scenes: Sequence[Scene]) -> lis
         found = predictions.get(scene.study.study_uid, [])
         for prediction in found:
             show.truth(console, scene, prediction)
-            picture = draw(session.ledger, prediction, session.folder / "pictures")
+            picture = draw(session.ledger, prediction, session.folder.parent / "pictures")
             pictures += [picture] if picture else []
         if not found:
             _explain(console, session, scene)

@@ -1,8 +1,8 @@
 """Writes a chest CT of nobody, whose lung volume and densities are known, to show and to check the node with.
 
 The truth comes from the shapes themselves: the density field after the scanner's blur, before noise. Noise moves the
-density indices (%LAA-950 above all), so the truth is given twice: without noise, and as expected under normal noise of the
-stated standard deviation, from the mixture of normal distribution functions over the field's histogram.
+density indices (%LAA-950 above all), so the truth is given twice: without noise, and as expected under normal noise of
+the stated standard deviation, from the mixture of normal distribution functions over the field's histogram.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from dicom_node.demo import chest, header
-from dicom_node.demo.shapes import Capsule, Floats, Plane, paint
+from dicom_node.demo.shapes import Capsule, Floats, Plane, Shape, paint
 
 LOWEST = -1024  #: HU of a stored zero
 AERATED = -400  #: HU; denser voxels are not measured (as in densitometry of the aerated lung)
@@ -34,6 +34,7 @@ class Scan:
     slices: int = 200
     noise_hu: float = 15.0  #: standard deviation
     emphysema_percent: float = 8.0  #: of the lungs
+    part: str = "CHEST"  #: in the patient's name and ID
     description: str = "CHEST 1.5 mm STANDARD"
 
     @property
@@ -42,7 +43,9 @@ class Scan:
 
 
 WHOLE = Scan()
-SLAB = Scan(step=5.0, bottom=-168.0, slices=34, noise_hu=10.0, description="LOWER CHEST 5 mm")  #: the apices are cut off
+SLAB = Scan(  # the apices are cut off
+    step=5.0, bottom=-168.0, slices=34, noise_hu=10.0, part="LOWER CHEST", description="LOWER CHEST 5 mm STANDARD"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +113,8 @@ def _slice(base: Floats, plane: Plane, z: float, disease: chest.Disease) -> tupl
         paint(hu, plane, z, ball, chest.EMPHYSEMA)
     for dome in (*chest.DOMES, *chest.LIVER_BELOW):
         _displace(hu, lungs, plane, z, dome, chest.LIVER)
-    for shape in (*chest.HEART, *disease.vessels, *disease.nodules):
+    dense: tuple[Shape, ...] = (*chest.HEART, *disease.vessels, *disease.nodules)
+    for shape in dense:
         _displace(hu, lungs, plane, z, shape, chest.BLOOD)
     paint(hu, plane, z, chest.STOMACH, np.where(plane.y < chest.FLUID_LEVEL, chest.AIR, 10.0).astype(np.float32))
     for tube in chest.AIRWAYS:
@@ -121,9 +125,7 @@ def _slice(base: Floats, plane: Plane, z: float, disease: chest.Disease) -> tupl
     return hu, lungs
 
 
-def _displace(
-    hu: Floats, lungs: NDArray[np.uint8], plane: Plane, z: float, shape: Capsule | chest.Ellipsoid, value: float
-) -> None:
+def _displace(hu: Floats, lungs: NDArray[np.uint8], plane: Plane, z: float, shape: Shape, value: float) -> None:
     """Paints what is not parenchyma."""
     at = paint(hu, plane, z, shape, value)
     if at is not None:
@@ -141,7 +143,7 @@ def _noise_filter(scan: Scan) -> Floats:
     """Amplitude of the noise over spatial frequency: a ramp that a standard kernel rolls off (mean square 1)."""
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(scan.matrix, scan.pixel), np.fft.fftfreq(scan.matrix, scan.pixel)))
     shape = np.sqrt(f) * np.exp(-((f / 0.4) ** 2))
-    return (shape / np.sqrt(np.mean(shape**2))).astype(np.float32)
+    return np.asarray(shape / np.sqrt(np.mean(shape**2)), np.float32)
 
 
 def _noise(filter_: Floats, sigma: float, chance: np.random.Generator) -> list[Floats]:
@@ -154,8 +156,8 @@ def _noise(filter_: Floats, sigma: float, chance: np.random.Generator) -> list[F
 
 def _header(scan: Scan, names: tuple[object, ...], seed: int) -> Dataset:
     subject = header.Subject(
-        name="PHANTOM^CHEST",
-        identifier=f"PHANTOM-CHEST-{seed}" + ("" if scan.bottom + scan.slices * scan.step > 100 else "-LOWER"),
+        name=f"PHANTOM^{scan.part}",
+        identifier=f"PHANTOM-{scan.part.replace(' ', '-')}-{seed}",
         study="CT CHEST",
         accession=f"DEMO-CT-{header.uid(*names)[-6:]}",
     )

@@ -51,6 +51,7 @@ storage_commitment = true
 
 [worklist]
 ups_destination = "pacs"
+research_may_raise = true
 
 [workers]
 models = {models}

@@ -98,7 +98,7 @@ class Plane:
     def cover(self, shape: Shape, z: float, at: tuple[slice, slice]) -> Floats:
         """How much of each voxel of a window the shape fills, 0..1."""
         gap = shape.distance(self.x[:, at[1]], self.y[at[0]], z)
-        return np.clip(0.5 - gap / np.float32(self.blur), 0, 1)
+        return np.asarray(np.clip(0.5 - gap / self.blur, 0, 1), np.float32)
 
 
 def paint(hu: Floats, plane: Plane, z: float, shape: Shape, value: float | Floats) -> tuple[slice, slice] | None:

@@ -139,7 +139,7 @@ def places(console: Console, session: Session, pictures: Sequence[Path]) -> None
                   soft_wrap=True, highlight=False)  # fmt: skip
     console.print("  2. in the PACS: forward studies to this host, the port above, AE title DICOM_NODE",
                   soft_wrap=True, highlight=False)  # fmt: skip
-    console.print("  3. in node.toml: [destinations.pacs] ae_title, host and port of the PACS, for the results",
+    console.print("  3. in node.toml: \\[destinations.pacs] ae_title, host and port of the PACS, for the results",
                   soft_wrap=True, highlight=False)  # fmt: skip
 
 

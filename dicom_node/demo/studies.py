@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -52,7 +53,7 @@ def own(folder: Path, downloads: Downloads) -> list[Planned]:
     """The demo's three studies: a brain, a chest whose truth is known, and one that must be refused."""
 
     def the_brain() -> Study:
-        brain.write(downloads.template, folder / "brain")
+        brain.write(downloads.brain_template, folder / "brain")
         return _one("Brain MR T1, MNI152 average", folder / "brain")
 
     def the_chest() -> Study:
@@ -121,4 +122,8 @@ def _read(path: Path) -> tuple[str, str, Outgoing] | None:
 
 def planned(studies: Sequence[Study]) -> list[Planned]:
     """Studies that are on disk already."""
-    return [Planned(title=study.title, write=lambda study=study: study) for study in studies]
+    return [Planned(title=study.title, write=partial(_ready, study)) for study in studies]
+
+
+def _ready(study: Study) -> Study:
+    return study

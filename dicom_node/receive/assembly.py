@@ -11,7 +11,7 @@ from typing import Protocol
 from dicom_node.config import ReceiveSection
 from storage.facts.arrival import Evidence
 from storage.facts.errors import Rejected
-from storage.facts.study import Header, Instance
+from storage.facts.study import UNREADABLE, Header, Instance
 from storage.facts.task import Kind, Later, Next, Task
 from storage.ledger import Ledger, Transaction
 from storage.stage import Done, Handler
@@ -97,16 +97,25 @@ def assemble(ledger: Ledger, completeness: Completeness, read_header: ReadHeader
             return Later(at=due.at, why=due.why)
         if len(instances) <= evidence.complete_instances:
             return Done(note={"why": "nothing new has come"})
-        header = read_header(ledger.data / representative(instances).path)
+        header, unreadable = _header(ledger.data, representative(instances), read_header)
         revision = evidence.series.revision + 1
         route = Next(kind=Kind.ROUTE, key=f"{series_uid}/{revision}", payload={"revision": revision})
 
         def record(tx: Transaction) -> None:
             tx.studies.complete(series_uid, header)
 
-        return Done(follow=(route,), record=record, note={"why": due.why, "instances": len(instances)})
+        note = {"why": due.why, "instances": len(instances), "unreadable": unreadable or None}
+        return Done(follow=(route,), record=record, note=note)
 
     return Handler(work=work)
+
+
+def _header(data: Path, instance: Instance, read_header: ReadHeader) -> tuple[Header, str]:
+    """The whole header; of a file that cannot be read what the index has, so that the rules can still say why not."""
+    try:
+        return read_header(data / instance.path), ""
+    except Rejected as error:
+        return {"SOPClassUID": instance.sop_class_uid, **instance.header, UNREADABLE: str(error)}, str(error)
 
 
 def representative(instances: Sequence[Instance]) -> Instance:

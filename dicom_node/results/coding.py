@@ -56,7 +56,7 @@ SOURCE = _sct("260753009", "Source")
 PROBABILITY = _dcm("122157", "Probability")
 THRESHOLD = _dcm("122411", "Threshold Value")
 NO_UNITS = Code(value="1", scheme="UCUM", meaning="no units")
-ANATOMICAL_STRUCTURE = _sct("123037004", "Anatomical Structure")
+ANATOMICAL_STRUCTURE = _sct("91723000", "Anatomical Structure")
 
 # TID 4019
 ALGORITHM_FAMILY = _dcm("111000", "Algorithm Family")

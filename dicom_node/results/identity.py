@@ -44,7 +44,7 @@ class Naming:
 
     prediction: Prediction
     node: NodeIdentity
-    made_at: datetime  #: when the prediction was made, in the local time of the node
+    made_at: datetime  #: when the prediction was made; its local time is what the object says
 
     def uid(self, kind: str, index: int = 0) -> str:
         """UID of the ``index``-th thing of that kind.
@@ -53,7 +53,7 @@ class Naming:
         under a UID that an archive already holds.
         """
         p = self.prediction
-        at = self.made_at.isoformat()
+        at = f"{self.made_at.timestamp():.6f}"
         return uid(p.key, p.algorithm.digest, self.node.serial_number, at, kind, str(index))
 
     @property

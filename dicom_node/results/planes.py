@@ -52,7 +52,7 @@ def _place_frames(slim: Dataset, dataset: Dataset) -> None:
     frames = value(dataset, "PerFrameFunctionalGroupsSequence")
     common = Dataset()
     for macro in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
-        found = _macro(macro, [frame for frame in (shared, *frames)])
+        found = _macro(macro, (shared, *frames))
         if found is not None:
             setattr(common, macro, [found])
     groups = []

@@ -16,7 +16,7 @@ Labels = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
 
-TOLERANCE = 0.35  #: pixels that an outline may be moved by to save points
+TOLERANCE = 0.6  #: pixels that an outline may be moved by to save points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +71,9 @@ def outline(mask: Bits) -> Points:
     padded = np.pad(mask[top:bottom, left:right].astype(np.float32), 1)  # so that every contour is closed
     lines = [np.asarray(line) for line in contour_generator(z=padded).lines(0.5)]
     ring = max(lines, key=lambda line: abs(area(line)))
-    shape = _simplify_ring(ring) + (left - 1 + 0.5, top - 1 + 0.5)
-    return np.clip(shape, (0.0, 0.0), (mask.shape[1], mask.shape[0]))
+    shape = _simplify_ring(ring) + np.array([left - 1 + 0.5, top - 1 + 0.5])
+    inside: Points = np.clip(shape, 0.0, np.array([mask.shape[1], mask.shape[0]], np.float64))
+    return inside
 
 
 def area(ring: Points) -> float:

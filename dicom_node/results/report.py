@@ -106,7 +106,9 @@ def _usable(prediction: Prediction, mask: Labels | None, origin: source.Source) 
             raise Rejected(f"image {uid} is {image.get('Rows')} x {image.get('Columns')}, its mask {mask.shape[1:]}")
     numbers = [segment.number for segment in prediction.segments]
     if numbers != list(range(1, len(numbers) + 1)) or int(mask.max(initial=0)) > len(numbers):
-        raise Rejected(f"segments of prediction {prediction.key} are not numbered from 1 as its mask has them: {numbers}")
+        raise Rejected(
+            f"segments of prediction {prediction.key} are not numbered from 1 as its mask has them: {numbers}"
+        )
     analysed = prediction.status in (Status.SUCCEEDED, Status.PARTIAL)
     return mask if analysed and mask.any() else None
 

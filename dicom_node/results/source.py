@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from pydicom import config
 from pydicom.dataset import Dataset
 
 from dicom_node.results import normal
@@ -69,6 +70,11 @@ def read(datasets: Sequence[Dataset]) -> Source:
     """
     if not datasets:
         raise Rejected("a result needs the header of one source object at least: none is left of this series")
+    with config.disable_value_validation():  # what pydicom says of invalid values quotes them
+        return _read(datasets)
+
+
+def _read(datasets: Sequence[Dataset]) -> Source:
     study, series = (_the_one(datasets, keyword) for keyword in ("StudyInstanceUID", "SeriesInstanceUID"))
     _require_one_patient(datasets, series)
     first = datasets[0]

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from highdicom.sr import (
     AlgorithmIdentification,
+    DeviceObserverIdentifyingAttributes,
     ImageRegion,
     MeasurementReport,
     ObservationContext,
     ObserverContext,
-    DeviceObserverIdentifyingAttributes,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     SourceImageForRegion,
@@ -32,7 +32,7 @@ from dicom_node.results.coding import concept
 from dicom_node.results.document import COMPREHENSIVE_3D_SR, Circumstance, code, container, document, image, text
 from dicom_node.results.identity import MODEL_NAME, Naming
 from dicom_node.results.region import Region
-from dicom_node.results.text_report import priority
+from dicom_node.results.statement import is_actionable
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Code, Finding, Frame, Mask, Measurement, Prediction, Segment
 
@@ -126,9 +126,8 @@ def _say_outcome(group: _Group, prediction: Prediction, empty: Sequence[Segment]
     group.evaluations.insert(0, (coding.ANALYSIS_PERFORMED, coding.STATUS[prediction.status]))
     if prediction.reason is not None:
         group.evaluations.insert(1, (coding.QUALITY_FINDING, prediction.reason.code))
-    for item in priority(prediction):
+    if is_actionable(prediction):
         group.evaluations.append((coding.PRIORITY, coding.URGENCY[prediction.urgency]))
-        del item
     _measure(group, prediction.measurements)
     gone = {segment.number for segment in empty}
     shown = {segment.number for segment in prediction.segments} - gone

@@ -56,7 +56,8 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
             earlier = tx.predictions.predecessors(kept.prediction) if kept else []
         if kept is None or series is None:
             raise Rejected(f"there is no prediction {task.key}")
-        urgency, why = afterwards.decide(kept.prediction, series.header, task.urgency)
+        asked = Urgency(int(task.payload.get("asked", Urgency.ROUTINE)))
+        urgency, why = afterwards.decide(kept.prediction, series.header, asked)
         prediction = dataclasses.replace(kept.prediction, urgency=urgency, urgency_reason=why)
         made_at = datetime.datetime.fromtimestamp(kept.made_at).astimezone()
         sources = _sources(ledger.data, prediction, instances)

@@ -64,7 +64,7 @@ def empty(segment: Segment) -> str:
 
 def urgency(prediction: Prediction) -> str:
     """How soon to look, and by which policy."""
-    reason = f" Reason: {prediction.urgency_reason}." if prediction.urgency_reason else ""
+    reason = f" Reason: {prediction.urgency_reason.rstrip('. ')}." if prediction.urgency_reason else ""
     return _URGENCY[prediction.urgency] + reason
 
 
@@ -75,10 +75,16 @@ def caution(prediction: Prediction) -> list[str]:
     if algorithm.research:
         sentences.append("Research software: not for diagnosis.")
     if algorithm.intended_use:
-        sentences.append(f"Intended use: {algorithm.intended_use}.".replace("..", "."))
+        sentences.append(f"Intended use: {algorithm.intended_use.rstrip('. ')}.")
     return [*sentences, "Made by software; not reviewed by a physician."]
 
 
 def remarks(prediction: Prediction, more: Iterable[str]) -> list[str]:
     """Warnings of the run, then those of the report."""
     return [f"Note: {text}" for text in (*prediction.warnings, *more)]
+
+
+def is_actionable(prediction: Prediction) -> bool:
+    """Whether urgency is said as a code, too: the codes say "actionable finding", which a plain negative is not."""
+    found = any(finding.presence is Presence.PRESENT for finding in prediction.findings)
+    return found or prediction.urgency > Urgency.ROUTINE

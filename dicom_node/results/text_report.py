@@ -21,8 +21,8 @@ from dicom_node.results.document import (
     text,
     uid_reference,
 )
-from storage.facts.prediction import Prediction, Presence
-from storage.facts.study import Urgency
+from dicom_node.results.statement import is_actionable
+from storage.facts.prediction import Prediction
 
 
 def text_report(circumstance: Circumstance) -> Dataset:
@@ -36,14 +36,6 @@ def text_report(circumstance: Circumstance) -> Dataset:
     items = [language(), *observer(naming), *sections]
     root = container(coding.DIAGNOSTIC_IMAGING_REPORT, items, relation=None, template="2000")
     return document(BASIC_TEXT_SR, root, circumstance)
-
-
-def priority(prediction: Prediction) -> list[Dataset]:
-    """Urgency as a code. Routine is an actionable category only where there is something to act on."""
-    found = any(finding.presence is Presence.PRESENT for finding in prediction.findings)
-    if prediction.urgency is Urgency.ROUTINE and not found:
-        return []
-    return [code(coding.PRIORITY, coding.URGENCY[prediction.urgency])]
 
 
 def _findings(prediction: Prediction) -> list[Dataset]:
@@ -69,7 +61,8 @@ def _conclusions(circumstance: Circumstance) -> list[Dataset]:
         *statement.caution(prediction),
         *statement.remarks(prediction, circumstance.remarks),
     ]
-    return [*priority(prediction), *(text(coding.CONCLUSION, sentence) for sentence in sentences)]
+    urgent = [code(coding.PRIORITY, coding.URGENCY[prediction.urgency])] if is_actionable(prediction) else []
+    return [*urgent, *(text(coding.CONCLUSION, sentence) for sentence in sentences)]
 
 
 def _procedure(circumstance: Circumstance) -> list[Dataset]:

@@ -11,7 +11,7 @@ from dicom_node.route.provenance import NodeIdentity
 from dicom_node.route.rules import STABLE, Decision, RoutingRule, evaluate, split_reference
 from storage.facts.errors import Rejected, Transient
 from storage.facts.routing import RegisteredPackage, Rule, Verdict
-from storage.facts.study import Header, Instance, Series, Urgency
+from storage.facts.study import UNREADABLE, Header, Instance, Series, Urgency
 from storage.facts.task import Kind, Next, Task
 from storage.ledger import Ledger, Transaction
 from storage.stage import Done, Handler
@@ -63,12 +63,16 @@ def route(ledger: Ledger, node: NodeIdentity, order_urgency: OrderUrgency) -> Ha
         if series is None:
             raise Rejected(f"series {task.series_uid} is not in the ledger")
         revision = int(task.payload["revision"])
-        decisions = evaluate([routing_rule(rule) for rule in rules], series_facts(series, instances, node))
         order = order_urgency(series.header)
-        runs = combine(decisions, packages, order)
-        verdicts = [
-            Verdict(rule=d.rule.name, matched=d.matched, explanation=_explanation(d.explanation())) for d in decisions
-        ]
+        if UNREADABLE in series.header:
+            verdicts, runs = _none_matches(rules, str(series.header[UNREADABLE])), []
+        else:
+            decisions = evaluate([routing_rule(rule) for rule in rules], series_facts(series, instances, node))
+            runs = combine(decisions, packages, order)
+            verdicts = [
+                Verdict(rule=d.rule.name, matched=d.matched, explanation=_explanation(d.explanation()))
+                for d in decisions
+            ]
 
         def record(tx: Transaction) -> None:
             tx.catalogue.record_decisions(series.study_uid, series.series_uid, revision, verdicts)
@@ -79,6 +83,15 @@ def route(ledger: Ledger, node: NodeIdentity, order_urgency: OrderUrgency) -> Ha
         return Done(follow=follow, record=record, note={"runs": [f"{r.package}@{r.version}" for r in runs]})
 
     return Handler(work=work)
+
+
+def _none_matches(rules: Sequence[Rule], why: str) -> list[Verdict]:
+    """What cannot be read reaches no model: neither could its report be made."""
+    explanation = {"why": f"its header cannot be read: {why}"}
+    return [
+        Verdict(rule=rule.name, matched=False, explanation={"condition": rule.expression, **explanation})
+        for rule in rules
+    ]
 
 
 def combine(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from pydicom import config
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import UID
 from pynetdicom.dsutils import encode
 
@@ -82,8 +86,7 @@ def workitem(call: Call, header: Header, inputs: tuple[Input, ...]) -> Dataset:
     for keyword in _EMPTY_SEQUENCES:
         setattr(dataset, keyword, Sequence())
     for keyword in _FROM_HEADER:
-        setattr(dataset, keyword, _text(header, keyword))
-    dataset.PregnancyStatus = header.get("PregnancyStatus") or None
+        _copy(header, keyword, dataset)
     _schedule(dataset, call)
     dataset.InputInformationSequence = Sequence([_input(item) for item in inputs])
     if inputs:
@@ -123,10 +126,9 @@ def create(destination: Destination, sop_instance_uid: str, dataset: Dataset) ->
 def _schedule(dataset: Dataset, call: Call) -> None:
     stat = "STAT: " if call.urgency is Urgency.STAT else ""
     dataset.ScheduledProcedureStepPriority = PRIORITIES[call.urgency]
-    dataset.ProcedureStepLabel = (
-        f"{stat}{call.label} ({call.reason})"[:64] if call.reason else f"{stat}{call.label}"[:64]
-    )
-    dataset.WorklistLabel = call.worklist[:64]
+    label = f"{stat}{call.label}; {call.reason}" if call.reason else f"{stat}{call.label}"
+    dataset.ProcedureStepLabel = label.replace("\\", "/")[:64]  # LO: 64 characters, a backslash would part it in two
+    dataset.WorklistLabel = call.worklist.replace("\\", "/")[:64]
     dataset.CommentsOnTheScheduledProcedureStep = call.reason[:1024]
     dataset.ScheduledProcedureStepStartDateTime = time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(call.at))
     dataset.ScheduledWorkitemCodeSequence = Sequence([_code("110005", "DCM", "Interpretation")])
@@ -157,7 +159,7 @@ def _order(header: Header, study_uid: str) -> Dataset:
     dataset.IssuerOfAccessionNumberSequence = Sequence()
     dataset.RequestedProcedureCodeSequence = Sequence()
     for keyword in ("AccessionNumber", "RequestedProcedureID", "RequestedProcedureDescription"):
-        setattr(dataset, keyword, _text(header, keyword))
+        _copy(header, keyword, dataset)
     return dataset
 
 
@@ -167,9 +169,13 @@ def _code(value: str, scheme: str, meaning_: str) -> Dataset:
     return dataset
 
 
-def _text(header: Header, keyword: str) -> str:
-    """A value of the header; the first where there are several; empty where there is none."""
+def _copy(header: Header, keyword: str, target: Dataset) -> None:
+    """Carry a value over as it is, empty where there is none, the first where there are several.
+
+    It is not validated: a workitem must not fail because a modality wrote an ID that is too long.
+    """
     value = header.get(keyword)
     if isinstance(value, list):
-        value = value[0] if value else ""
-    return "" if value is None else str(value)
+        value = value[0] if value else None
+    tag = Tag(keyword)
+    target.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE))

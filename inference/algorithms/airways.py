@@ -1,8 +1,8 @@
 """Finds the trachea and the main bronchi, whose air is not lung and would pass for emphysema.
 
 The trachea is found on a coarse grid as a chain of round air columns near the midline. From there the lumen is grown in
-3-D at full resolution at ever higher thresholds, until it bursts into the parenchyma; the last threshold before the burst
-is kept (Mori et al., IEEE Trans Med Imaging 2000;19:237, https://doi.org/10.1109/42.845173).
+3-D at full resolution at ever higher thresholds, until it bursts into the parenchyma; the last threshold before the
+burst is kept (Mori et al., Recognition of bronchus in three-dimensional X-ray CT images, ICPR 1996).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ LENGTH_MM = 25.0  #: shorter chains are not a trachea
 MIDLINE_MM = 60.0  #: how far from the middle of the body a trachea may lie
 THRESHOLDS_HU = range(-950, -724, 25)
 BURST_ML = 50.0  #: growth between two thresholds that only a leak explains
+SMOOTHED_MM = 1.5  #: along axes with voxels up to this size, so that noise opens no way through a wall
 LARGEST_ML = 160.0  #: trachea and bronchi together
 REACH_MM = (85.0, 55.0, 75.0)  #: of the bronchi: below the trachea's end, in rows, in columns
 WALL_MM = 1.5  #: blurred lumen wall that is counted as airway
@@ -55,7 +56,7 @@ class _Chain:
 
 def find_trachea(coarse: NDArray[np.int16], body: NDArray[np.bool_], spacing: Spacing) -> Trachea | None:
     """The longest chain of trachea-like cuts, or None. ``coarse`` in HU, ``body`` filled slice by slice."""
-    widths = body.any(axis=1)
+    widths: NDArray[np.bool_] = np.logical_or.reduce(body, axis=1)
     live: list[_Chain] = []
     ended: list[_Chain] = []
     for k in range(coarse.shape[0]):
@@ -70,9 +71,7 @@ def find_trachea(coarse: NDArray[np.int16], body: NDArray[np.bool_], spacing: Sp
     return Trachea(slices=tuple(best.slices), rows=tuple(best.rows), columns=tuple(best.columns))
 
 
-def _cuts(
-    hu: NDArray[np.int16], body: NDArray[np.bool_], middle: float, spacing: Spacing
-) -> list[tuple[float, float]]:
+def _cuts(hu: NDArray[np.int16], body: NDArray[np.bool_], middle: float, spacing: Spacing) -> list[tuple[float, float]]:
     """Centres (row, column) of the round air columns near the midline of one coarse slice."""
     labels, _ = ndimage.label((hu < -600) & body)
     found: list[tuple[float, float]] = []
@@ -114,20 +113,19 @@ def _distance(chain: _Chain, cut: tuple[float, float], spacing: Spacing) -> floa
     return float(np.hypot((chain.rows[-1] - cut[0]) * spacing[1], (chain.columns[-1] - cut[1]) * spacing[2]))
 
 
-def grow(
-    hu: NDArray[np.int16], spacing: Spacing, trachea: Trachea, factors: tuple[int, int, int]
-) -> Airways | None:
+def grow(hu: NDArray[np.int16], spacing: Spacing, trachea: Trachea, factors: tuple[int, int, int]) -> Airways | None:
     """The airways around ``trachea`` on the full grid; None where they leak at once."""
     box = _reach(hu.shape, spacing, trachea, factors)
     part = hu[box]
-    seed = _seed(part, box, trachea, factors)
+    calm = ndimage.uniform_filter(part, [3 if s <= SMOOTHED_MM else 1 for s in spacing])
+    seed = _seed(calm, box, trachea, factors)
     if seed is None:
         return None
     voxel_ml = float(np.prod(spacing)) / 1000.0
     lumen: NDArray[np.bool_] | None = None
     volume = 0.0
     for threshold in THRESHOLDS_HU:
-        labels, _ = ndimage.label(part < threshold)
+        labels, _ = ndimage.label(calm < threshold)
         if labels[seed] == 0:
             continue
         grown = labels == labels[seed]

@@ -117,4 +117,6 @@ def _box(mask: Mask, shape: tuple[int, ...]) -> Box | None:
         centre = round((first + last) / 2 * scale)
         extent = round((last - first) * scale * (1 + 2 * MARGIN))
         slices.append(slice(max(0, int(centre - extent / 2)), min(size, int(centre + extent / 2))))
+        if slices[-1].stop <= slices[-1].start:
+            return None
     return slices[0], slices[1], slices[2]

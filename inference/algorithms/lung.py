@@ -1,14 +1,14 @@
 """Measures how dense the lungs are on CT: volume, mean, %LAA-950 and Perc15 of the aerated parenchyma.
 
-What is measured is exactly what the mask shows: voxels under -400 HU inside the lungs, without trachea and main bronchi.
--400 HU lies half way between parenchyma (about -850) and soft tissue (about +50), so that a blurred pleura falls where it
-is. Vessels, nodules and consolidation above it are left out, as the densitometry convention wants large vessels and
-airways left out (Newell et al., J Thorac Imaging 2013;28:265; QIBA lung density profile): the volume is therefore that of
-aerated lung, smaller than total lung capacity by vessels and disease. Indices: %LAA-950 after Gevenois et al., Am J Respir
-Crit Care Med 1996;154:187; Perc15 after Dirksen et al., Am J Respir Crit Care Med 1999;160:1468.
+What is measured is exactly what the mask shows: voxels under -400 HU inside the lungs, without trachea and main
+bronchi. -400 HU lies half way between parenchyma (about -850) and soft tissue (about +50), so that a blurred pleura
+falls where it is. Vessels, nodules and consolidation above it are left out, since densitometry is about parenchyma and
+the convention leaves out large vessels and airways (QIBA profile for CT lung density): the volume is therefore that of
+aerated lung, smaller than total lung capacity by vessels and disease. Indices: %LAA-950 after Gevenois et al., Am J
+Respir Crit Care Med 1996;154:187; Perc15 after Dirksen et al., Am J Respir Crit Care Med 1999;160:1468.
 
 The anatomy is decided on a grid of about 2.5 mm, the border on the full grid. Where a rule has a number, it was chosen
-from anatomy and checked on patients, not fitted to a phantom.
+from anatomy and checked on real scans, not fitted to a phantom.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RIGHT, LEFT = 1, 2  #: values in the mask
 GAS = 3  #: only while lungs and gas are told apart
 
 TISSUE_HU = -400  #: half way between parenchyma and soft tissue
-WALL_HU = -600  #: a diaphragm or an anterior junction line, blurred by the scan, is still denser; most parenchyma is not
+WALL_HU = -600  #: a diaphragm or junction line, blurred by the scan, is still denser; most parenchyma is not
 GAS_HU = -900  #: a tenth of any lung is denser; nothing in the middle of a bubble is
 EMPHYSEMA_HU = -950  #: low attenuation area
 PADDING_HU = -1024  #: nothing measured is lighter
@@ -37,9 +37,10 @@ GRID_MM = 2.5  #: of the coarse grid
 GAS_ML = 2.0  #: smaller bubbles are not looked at
 PIECE_ML = 20.0  #: smaller parts of a lung have no say of their own
 LUNG_ML = 100.0  #: the largest piece of a lung is at least this
-SMALLEST_ML = 400.0  #: both lungs of a child of about six; less is not read
+SMALLEST_ML = 400.0  #: less than an adult holds even after breathing out
 CUT_CM2 = 5.0  #: lung in the outermost frame that makes the scan incomplete
 TRACE_CM2 = 0.5  #: and that is worth a warning
+EROSIONS = 5  #: of coarse voxels, to part lungs that touch
 SHARE = 0.1  #: of the larger lung; a smaller other side is no lung
 
 
@@ -169,15 +170,11 @@ def _blocks(tree: Airways | None, grid: _Grid) -> NDArray[np.bool_]:
     """Coarse blocks that hold airway."""
     out = np.zeros(grid.hu.shape, np.bool_)
     if tree is not None:
-        at = tuple(i // f for i, f in zip(_indices(tree), grid.factors, strict=True))
-        inside = np.all([i < n for i, n in zip(at, out.shape, strict=True)], axis=0)
-        out[tuple(i[inside] for i in at)] = True
+        starts = (part.start for part in tree.box)
+        at = np.array([(i + b) // f for i, b, f in zip(np.nonzero(tree.mask), starts, grid.factors, strict=True)])
+        within = (at < np.array(out.shape)[:, np.newaxis]).all(axis=0)
+        out[tuple(at[:, within])] = True
     return out
-
-
-def _indices(tree: Airways) -> list[NDArray[np.intp]]:
-    """Indices of the airway's voxels in the full grid."""
-    return [i + b.start for i, b in zip(np.nonzero(tree.mask), tree.box, strict=True)]
 
 
 def _pieces(open_air: NDArray[np.bool_], grid: _Grid) -> tuple[list[NDArray[np.bool_]], NDArray[np.bool_]]:
@@ -237,21 +234,30 @@ def _sides(
 def _part(piece: NDArray[np.bool_], midline: float) -> NDArray[np.uint8]:
     """Erodes a piece until it falls into two lungs, then gives each voxel to the nearer one."""
     core = piece
-    for _ in range(5):
-        labels, count = ndimage.label(core)
-        if count >= 2:
-            first, second = (np.argsort(-np.bincount(labels.ravel())[1:])[:2] + 1).tolist()
-            sizes = [int((labels == n).sum()) for n in (first, second)]
-            centres = [float(np.nonzero(labels == n)[2].mean()) for n in (first, second)]
-            if min(sizes) > SHARE * max(sizes) and min(centres) < midline < max(centres):
-                seeds = np.where(labels == first, 1, np.where(labels == second, 2, 0)).astype(np.uint8)
-                if centres[0] > centres[1]:
-                    seeds = np.where(seeds > 0, 3 - seeds, 0).astype(np.uint8)
-                nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
-                return seeds[tuple(nearest)]
+    for _ in range(EROSIONS):
+        seeds = _two_lungs(core, midline)
+        if seeds is not None:
+            nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+            return np.asarray(seeds[tuple(nearest)])
         core = ndimage.binary_erosion(core)
     centre = float(np.nonzero(piece)[2].mean())
     return np.full(piece.shape, RIGHT if centre < midline else LEFT, np.uint8)
+
+
+def _two_lungs(core: NDArray[np.bool_], midline: float) -> NDArray[np.uint8] | None:
+    """The two largest parts as RIGHT and LEFT if they lie either side of the midline and neither is a mere scrap."""
+    labels, count = ndimage.label(core)
+    if count < 2:
+        return None
+    sizes = np.bincount(labels.ravel())[1:]
+    pair = np.argsort(-sizes)[:2] + 1
+    if sizes[pair[1] - 1] < SHARE * sizes[pair[0] - 1]:
+        return None
+    centres = [float(np.nonzero(labels == number)[2].mean()) for number in pair]
+    if not min(centres) < midline < max(centres):
+        return None
+    right, left = pair if centres[0] < centres[1] else pair[::-1]
+    return np.where(labels == right, RIGHT, np.where(labels == left, LEFT, 0)).astype(np.uint8)
 
 
 def _full(
@@ -294,7 +300,9 @@ def _complete(
         return Refusal.NO_AIRWAY, ()
     ends = (("first", bottom), ("last", top))
     return None, tuple(
-        f"{area:.1f} cm² of lung lie in the {name} frame: a little is cut off" for name, area in ends if area > TRACE_CM2
+        f"{area:.1f} cm² of lung lie in the {name} frame: a little is cut off"
+        for name, area in ends
+        if area > TRACE_CM2
     )
 
 

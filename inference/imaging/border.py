@@ -45,10 +45,16 @@ def reading(path: Path, what: str) -> Iterator[None]:
         except MemoryError as error:
             raise Transient(f"there is not enough memory to read {what} of {path.name}: it is tried again") from error
         except _BAD_BYTES as error:
-            raise Irregular(
-                INCORRECTLY_FORMATTED,
-                f"{what.capitalize()} of the object in {path.name} cannot be read ({type(error).__name__}): "
-                "send the series again from its source.",
-            ) from error
+            raise _unreadable(path, what, error) from error
         except OSError as error:
+            if error.errno is None:  # pydicom's word for a file that ends too early
+                raise _unreadable(path, what, error) from error
             raise Transient(f"{path} cannot be opened ({error.strerror or 'input/output error'})") from error
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> Irregular:
+    return Irregular(
+        INCORRECTLY_FORMATTED,
+        f"{what.capitalize()} of the object in {path.name} cannot be read ({type(error).__name__}): send the series "
+        "again from its source.",
+    )

@@ -1,11 +1,12 @@
 """Finds an attribute where classic and Enhanced objects keep it.
 
 Enhanced objects (PS3.3 C.7.6.16) move most attributes into functional groups, shared by all frames or one per frame;
-some also change their names.
+some also change their names. A value that cannot be read counts as not stated.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,21 +24,21 @@ _ENHANCED = {
 
 def find(header: Dataset, keyword: str) -> Any:
     """The value of an attribute, or None where it is absent or empty; of frames, the first speaks for all."""
-    value = header.get(keyword)
-    if not _empty(value):
+    value = _read(header, keyword)
+    if value is not None:
         return value
-    for group in _groups(header):
+    for item in _macros(header):
         for name in (keyword, _ENHANCED.get(keyword)):
-            value = group.get(name) if name else None
-            if not _empty(value) and not isinstance(value, Sequence):
+            value = _read(item, name) if name else None
+            if value is not None:
                 return value
     return None
 
 
 def texts(header: Dataset, keyword: str) -> tuple[str, ...]:
-    """All values as stripped text; empty where the attribute is absent."""
+    """All values as stripped text; empty where the attribute is absent or a sequence."""
     value = find(header, keyword)
-    if value is None:
+    if value is None or isinstance(value, Sequence):
         return ()
     values = value if isinstance(value, list | tuple | MultiValue) else [value]
     return tuple(text for item in values if (text := str(item).strip()))
@@ -53,29 +54,44 @@ def number(header: Dataset, keyword: str) -> float | None:
     return None
 
 
+def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """The items of a sequence; empty where it is absent."""
+    value = find(header, keyword)
+    return tuple(value) if isinstance(value, Sequence) else ()
+
+
 def groups_of(header: Dataset, frame: int) -> tuple[Dataset, ...]:
     """The functional groups of one frame (0-based): its own before the shared ones."""
-    own = header.get("PerFrameFunctionalGroupsSequence") or []
-    shared = header.get("SharedFunctionalGroupsSequence") or []
+    own = _read(header, "PerFrameFunctionalGroupsSequence") or []
+    shared = _read(header, "SharedFunctionalGroupsSequence") or []
     return (*own[frame : frame + 1], *shared[:1])
 
 
 def macro(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> Any:
     """An attribute of one functional group macro, e.g. PlanePositionSequence / ImagePositionPatient, or None."""
     for group in groups:
-        for item in group.get(sequence) or []:
-            value = item.get(keyword)
-            if not _empty(value):
+        for item in _read(group, sequence) or []:
+            value = _read(item, keyword)
+            if value is not None:
                 return value
     return None
 
 
-def _groups(header: Dataset) -> Iterator[Dataset]:
+def _macros(header: Dataset) -> Iterator[Dataset]:
+    """The first item of every functional group macro of the first frame."""
     for group in groups_of(header, 0):
-        for element in group:
-            if element.VR == "SQ" and element.value:
-                yield element.value[0]
+        for tag in group.keys():  # noqa: SIM118 -- iterating a Dataset converts every value
+            value = _read(group, tag)
+            if isinstance(value, Sequence):
+                yield value[0]
 
 
-def _empty(value: Any) -> bool:
-    return value is None or (hasattr(value, "__len__") and len(value) == 0)
+def _read(dataset: Dataset, key: Any) -> Any:
+    """One value, or None where it is absent, empty or unreadable."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings quote element values
+        try:
+            value = dataset[key].value if key in dataset else None
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, NotImplementedError):
+            return None
+    return None if value is None or (hasattr(value, "__len__") and len(value) == 0) else value

@@ -76,7 +76,6 @@ def read_headers(paths: Sequence[Path]) -> Headers:
     middle = paths[len(paths) // 2]
     with reading(middle, "the header"):
         representative = pydicom.dcmread(middle, stop_before_pixels=True)
-        len(list(representative.iterall()))  # converts every value now, where a bad one can be refused
     return Headers(representative=representative, objects=tuple(objects))
 
 

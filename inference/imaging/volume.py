@@ -19,7 +19,7 @@ from storage.facts.errors import Transient
 from storage.facts.prediction import Frame
 
 AIR_HU = -1024  #: floor of the CT scale; padding is set to it, and nothing real lies below
-LARGEST = 2**31  #: voxels; a header that claims more is wrong or hostile
+LARGEST = 2**30  #: voxels; a header that claims more is wrong or hostile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,6 +20,8 @@ class Range(Settings):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("min or max must be given")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError("min must not be above max")
         return self
@@ -91,6 +93,8 @@ class Accepts(Settings):
     """Allowed values of RescaleType (0028,1054), where the header states one."""
     image_type_excludes: tuple[str, ...] = ("LOCALIZER",)
     """Values of ImageType (0008,0008) that are refused."""
+    lossy: Literal["any", "refuse"] = "any"
+    """Whether images are taken that were compressed with loss, now or earlier (0028,2110)."""
     contrast: Literal["any", "refuse"] = "any"
     """Whether images with a contrast agent are taken."""
     kernel: Kernel | None = None

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from pydicom.dataset import Dataset
 
-from inference.imaging.header import number, texts
+from inference.imaging.header import items, number, texts
 from inference.packages.accepts import Sequence, Timing
 
 _DESCRIPTIONS = ("SeriesDescription", "ProtocolName")
@@ -16,9 +16,13 @@ _NO_AGENT = frozenset({"NO", "NONE", "N", "WITHOUT", "NON"})
 
 
 def matching(words: Iterable[str], patterns: Iterable[str]) -> str | None:
-    """The first word that a pattern matches, upper-case, or None."""
+    """The first pattern that matches a word, without its stars, or None.
+
+    The pattern and not the word is returned, for a description may hold a patient's name.
+    """
     wanted = [pattern.upper() for pattern in patterns]
-    return next((word for word in words if any(fnmatchcase(word, pattern) for pattern in wanted)), None)
+    found = (pattern for word in words for pattern in wanted if fnmatchcase(word, pattern))
+    return next((pattern.strip("*") for pattern in found), None)
 
 
 def words_of(header: Dataset, keywords: Iterable[str]) -> list[str]:
@@ -30,7 +34,7 @@ def words_of(header: Dataset, keywords: Iterable[str]) -> list[str]:
 def anatomy_words(header: Dataset) -> list[str]:
     """Words that may name a body region."""
     words = words_of(header, ("BodyPartExamined", "StudyDescription", *_DESCRIPTIONS))
-    for item in header.get("AnatomicRegionSequence") or []:
+    for item in items(header, "AnatomicRegionSequence"):
         words += words_of(item, ("CodeMeaning",))
     return words
 
@@ -45,7 +49,7 @@ def has_agent(header: Dataset) -> bool | None:
     agent = texts(header, "ContrastBolusAgent")
     if agent:
         return agent[0].upper() not in _NO_AGENT
-    return True if header.get("ContrastBolusAgentSequence") else None
+    return True if items(header, "ContrastBolusAgentSequence") else None
 
 
 def kernel(header: Dataset) -> str | None:

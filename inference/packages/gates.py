@@ -46,12 +46,14 @@ def _groups(accepts: Accepts, header: Dataset, geometry: Geometry | None) -> Ite
     for check in checks:
         yield check(accepts, header)
     if geometry is not None:
-        yield _geometry(accepts, geometry)
+        yield _quality(accepts, header, geometry)
 
 
-def _geometry(accepts: Accepts, geometry: Geometry) -> Refusals:
+def _quality(accepts: Accepts, header: Dataset, geometry: Geometry) -> Refusals:
     yield from _completeness(accepts, geometry)
     yield from _fineness(accepts, geometry)
+    if accepts.lossy == "refuse" and "01" in texts(header, "LossyImageCompression"):
+        yield INSUFFICIENT_QUALITY, "The images were compressed with loss; this model takes images without."
 
 
 def _kind(accepts: Accepts, header: Dataset) -> Refusals:
@@ -89,6 +91,7 @@ def _sequence(accepts: Accepts, header: Dataset) -> Refusals:
     against = matching(sequence_words(header), rule.refuse)
     if against:
         yield NOT_SUPPORTED, f'The series calls itself "{against}"; this model takes {rule.name} images.'
+        return
     echo = number(header, "EchoTime")
     if echo is not None and rule.max_echo_time is not None and echo > rule.max_echo_time:
         yield (
@@ -119,6 +122,7 @@ def _anatomy(accepts: Accepts, header: Dataset) -> Refusals:
     against = matching(words, rule.refuse)
     if against:
         yield NOT_SUPPORTED, f'The header names "{against}", another body region than this model takes.'
+        return
     yield from _silence(accepts, "anatomy", "the body region that this model takes")
 
 

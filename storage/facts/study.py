@@ -12,6 +12,9 @@ from typing import Any
 #: and US ints, everything else text. Bulk data (pixels, OB/OW/UN longer than 64 bytes) is never in it.
 Header = Mapping[str, Any]
 
+#: Key of a header that is only what the index has, because the object could not be read: the reason why.
+UNREADABLE = "_unreadable"
+
 
 class Urgency(IntEnum):
     """How soon a person should look; also the order of the node's own queue."""

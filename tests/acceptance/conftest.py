@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 
 from dicom_node.demo.session import Progress, Session
-from tests.conftest import ROOT
+from tests.acceptance.making import put_rule, write_package
 
 OpenSession = Callable[[], AbstractContextManager[Session]]
 
 
 @pytest.fixture
 def open_session(tmp_path: Path) -> OpenSession:
-    """Starts a node and its PACS; models come from the folder of the checkout, if a demo has put them there."""
+    """Starts a node and its PACS, with a model package and a rule that take a small chest."""
 
     @contextmanager
     def opened() -> Iterator[Session]:
-        with Session(tmp_path / "demo", ROOT / "demo" / "models") as session:
+        write_package(tmp_path / "models")
+        with Session(tmp_path / "demo", tmp_path / "models") as session:
+            put_rule(session)
             yield session
 
     return opened

@@ -1,7 +1,7 @@
 """Processes are killed at every stage boundary; afterwards every study has exactly one set of results.
 
-Each point is a stage and a moment in it (about to start, at work, just finished) and a victim (node, children, all). The
-node lives on through all of them: it is killed, started again, and given the next study at once.
+Each point is a stage and a moment in it (about to start, at work, just finished) and a victim (node, children, all).
+One node lives on through all of them: it is killed, started again, and given the next study at once.
 """
 
 from __future__ import annotations

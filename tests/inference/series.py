@@ -1,10 +1,11 @@
-"""Series as files, and a small model package with networks of two layers."""
+"""Series as files, made up or real, and small networks in place of a model's."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,12 @@ from tests import builders
 
 #: A bright brain in grey scalp, as the small networks see it.
 BRAIN, SCALP = 200, 60
+
+#: SHA-256 of the brain package's weights.
+REAL_WEIGHTS = {
+    "bbox_model.pt": "39a7b2b5f799faa1391ea97bfcdc0b9299f20d84f2316a4ff8918dc4685e40aa",
+    "model.pt": "de8ee7c69654d0dd3935dc4a5d84571d8ecf4637a6bfc01df399c4c2bc86e0fd",
+}
 
 
 def write(folder: Path, datasets: Sequence[Dataset]) -> list[Path]:
@@ -78,3 +85,23 @@ def small_networks(folder: Path) -> dict[str, str]:
             scripted.save(str(folder / name))
             digests[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     return digests
+
+
+class Studies:
+    """Files of a real study by the name of its archive."""
+
+    def __init__(self, data: Path, folder: Path) -> None:
+        self._data, self._folder = data, folder
+
+    def __call__(self, name: str) -> list[Path]:
+        """Its DICOM files."""
+        folder = self._folder / name
+        if not folder.exists():
+            with zipfile.ZipFile(self._data / "studies" / f"{name}.zip") as archive:
+                archive.extractall(folder)
+        return [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_dicom(path)]
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"

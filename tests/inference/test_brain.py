@@ -70,11 +70,18 @@ def test_an_even_image_holds_no_brain(volume: Volume, small_brain: Package, leve
     assert (raw.mask, raw.values) == (None, {})
 
 
-def test_what_has_not_the_size_of_a_brain_is_refused(small_brain: Package, tmp_path: Path) -> None:
-    knee = load(write(tmp_path, head(radii=(60.0, 50.0, 45.0))))
-    raw = extract(knee, small_brain, device="cpu")
+def test_a_joint_is_no_brain(small_brain: Package, tmp_path: Path) -> None:
+    raw = extract(load(write(tmp_path, head(radii=(60.0, 50.0, 45.0)))), small_brain, device="cpu")
     assert raw.refusal is not None
-    assert "an adult brain measures" in raw.refusal.text
+    assert (raw.mask, raw.values) == (None, {})
+
+
+@pytest.mark.parametrize(("spacing", "words"), [(2.5, "100 mm across"), (5.0, "200 mm across")])
+def test_what_has_not_the_size_of_a_brain_is_refused(spacing: float, words: str) -> None:
+    reason = doubt(dataclasses.replace(_evidence(0), spacing=(spacing,) * 3))
+    assert reason is not None
+    assert reason.code.value == "110522"
+    assert words in reason.text
 
 
 def _evidence(shift: int) -> Evidence:

@@ -100,6 +100,7 @@ def _swap(old: str, new: str) -> Callable[[str], str]:
     ("change", "words"),
     [
         (_swap("modality =", "modalty ="), "accepts.modalty: unknown key; did you mean modality?"),
+        (_swap('modality = ["CT"]', 'modality = ["CT"]\ncoverage = {}'), "min or max must be given"),
         (_swap('level = "high"', 'level = "soon"'), "urgency.0.level"),
         (_swap("plausible = [0.0, 100.0]", "plausible = [100.0, 0.0]"), "plausible must be [least, greatest]"),
         (_swap('measurement = "share"', 'measurement = "shore"'), "there is no measurement shore; known: share"),

@@ -10,8 +10,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 import inference.algorithms.registry as registry
+from inference.algorithms import lung_adaptor
 from inference.algorithms.raw import Raw
-from inference.imaging.volume import Volume
+from inference.imaging.volume import Volume, load
 from inference.packages.package import Package
 from inference.pipeline import Outcome, Request, predict
 from storage.facts.errors import Rejected, Transient
@@ -156,9 +157,6 @@ def test_the_lung_adaptor_turns_the_patient_not_the_result(
     lung_package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A volume stored head to foot is measured foot to head, and its mask comes back head to foot."""
-    from inference.algorithms import lung_adaptor
-    from inference.imaging.volume import load
-
     seen: list[np.ndarray] = []
 
     def measure(hu: np.ndarray, spacing: tuple[float, float, float]) -> object:

@@ -11,9 +11,12 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from inference.imaging.header import number
 from inference.imaging.irregular import Irregular
 from inference.imaging.orient import towards
 from inference.imaging.volume import AIR_HU, load
@@ -143,7 +146,7 @@ def _drifting(datasets: list[Dataset]) -> list[Dataset]:
     [
         (_drop(3), "110523", "missing or unevenly spaced"),
         (lambda d: d[:2], "110523", "has 2 slices"),
-        (lambda d: [], "110523", "no images"),
+        (lambda _: [], "110523", "no images"),
         (_with(3, "ImagePositionPatient", [-90, -80, 40]), "110521", "another image already lies"),
         (_with(3, "ImageOrientationPatient", [0, 1, 0, 0, 0, -1]), "110521", "different orientations"),
         (_with(3, "PixelSpacing", [0.5, 0.5]), "110521", "different pixel spacings"),
@@ -230,3 +233,14 @@ def test_a_standard_axial_series_lies_in_memory_as_head_back_left(tmp_path: Path
     assert not any(towards(volume.affine, "SPL").flipped)
     assert towards(volume.affine, "RAS").axes == (2, 1, 0)
     assert towards(volume.affine, "RAS").flipped == (True, True, False)
+
+
+def test_a_value_that_cannot_be_read_is_a_value_that_is_not_stated(tmp_path: Path) -> None:
+    paths = write(tmp_path, builders.slices(sop_class=builders.MR))
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.add(RawDataElement(Tag("EchoTime"), "DS", 4, b"fast", 0, False, True))
+        dataset.save_as(path)
+    header = load(paths).header
+    assert number(header, "EchoTime") is None
+    assert number(header, "SliceThickness") == 2.5

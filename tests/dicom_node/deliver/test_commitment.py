@@ -156,6 +156,28 @@ def test_a_report_without_a_transaction_is_rejected() -> None:
         parse_report(Dataset())
 
 
+def test_a_report_of_one_that_cannot_be_read_is_rejected() -> None:
+    broken = Dataset()
+    broken.TransactionUID = "1.2.3"
+    broken.ReferencedSOPSequence = [Dataset()]  # names no object
+
+    with pytest.raises(Rejected, match="cannot be read"):
+        parse_report(broken)
+
+
+def test_an_unreadable_report_on_the_same_association_does_not_undo_the_acceptance(tmp_path: Path) -> None:
+    def script(it: Peer) -> None:
+        it.accept()
+        it.read_message()
+        it.answer(1, kind=0x8130)
+        _event_report(it, b"\x08\x00\x95\x11UI\xff\xff")
+        assert it.read()[0] == 4  # answered all the same
+        it.read()
+
+    with peer(script) as port:
+        assert request(to(port), new_uid(), references([outgoing(tmp_path, 1)]), linger_seconds=0.3) is None
+
+
 def _event_report(it: Peer, information: bytes) -> None:
     """N-EVENT-REPORT with the request's own references as event information: all committed."""
     body = struct.pack("<HHLH", 0, 0x0100, 2, 0x0100) + struct.pack("<HHLH", 0, 0x0110, 2, 9)

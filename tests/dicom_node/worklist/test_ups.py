@@ -47,8 +47,8 @@ def pacs(tmp_path: Path) -> Iterator[StandInPacs]:
 
 
 def item(urgency: Urgency = Urgency.STAT, header: dict[str, Any] | None = None) -> Dataset:
-    source = Input(study_uid="1.2.3", series_uid="1.2.3.4", retrieve_ae="PACS", references=(("1.2.840.10008.5.1.4.1.1.2",
-                                                                                        "1.2.3.4.5"),))  # fmt: skip
+    reference = ("1.2.840.10008.5.1.4.1.1.2", "1.2.3.4.5")
+    source = Input(study_uid="1.2.3", series_uid="1.2.3.4", retrieve_ae="PACS", references=(reference,))
     call = Call(urgency=urgency, label="Read first", reason="emphysema index above 20 %", at=0.0)
     return workitem(call, HEADER if header is None else header, (source,))
 
@@ -65,9 +65,9 @@ def test_a_workitem_carries_all_that_n_create_asks_for() -> None:
 
 @pytest.mark.parametrize(
     ("urgency", "priority", "label"),
-    [(Urgency.STAT, "HIGH", "STAT: Read first: emphysema index above 20 %"),
-     (Urgency.HIGH, "HIGH", "Read first: emphysema index above 20 %"),
-     (Urgency.ROUTINE, "MEDIUM", "Read first: emphysema index above 20 %")],
+    [(Urgency.STAT, "HIGH", "STAT: Read first; emphysema index above 20 %"),
+     (Urgency.HIGH, "HIGH", "Read first; emphysema index above 20 %"),
+     (Urgency.ROUTINE, "MEDIUM", "Read first; emphysema index above 20 %")],
 )  # fmt: skip
 def test_urgency_becomes_priority_and_the_reason_stands_in_the_label(
     urgency: Urgency, priority: str, label: str
@@ -105,6 +105,19 @@ def test_a_second_create_finds_it_there_and_is_as_good(pacs: StandInPacs) -> Non
 
 def test_a_header_without_patient_or_order_still_makes_a_workitem(pacs: StandInPacs) -> None:
     assert create(to(pacs.port), new_uid(), item(header={}))
+
+
+def test_a_value_that_the_standard_forbids_does_not_keep_a_study_from_being_raised(pacs: StandInPacs) -> None:
+    odd = HEADER | {
+        "PatientID": "4" * 80,
+        "PatientSex": "male",
+        "PatientBirthDate": "1.1.1970",
+        "AccessionNumber": ["A", "B"],
+    }
+
+    assert create(to(pacs.port), new_uid(), item(header=odd))
+
+    assert len(pacs.workitems()[0].dataset.get_item("PatientID").value) == 80
 
 
 def test_a_pacs_without_ups_is_rejected_with_what_to_set(pacs: StandInPacs) -> None:

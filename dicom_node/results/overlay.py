@@ -1,0 +1,169 @@
+"""Draws what a model marked on the image that shows most of it: a picture for eyes, never for measuring.
+
+Patient left is on the picture's right, head or front on top, sides are marked, and pixels are square in the patient.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from contourpy import contour_generator
+from PIL import Image, ImageDraw
+from pydicom.dataset import Dataset
+
+from dicom_node.results import caption, region
+from dicom_node.results.normal import plain, value
+from dicom_node.results.planes import numbers
+from storage.facts.prediction import Prediction, Segment
+
+Labels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.float32]
+
+LUNG = (-600.0, 1500.0)  #: centre and width, HU
+SOFT_TISSUE = (40.0, 400.0)
+_AIR_HU = -300.0  #: a mask of lower median is shown in the lung window
+_TINT = 0.22  #: share of the segment's colour inside its outline
+_OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """How an image must be mirrored to be shown as radiologists expect, and what its edges are then called."""
+
+    flip_columns: bool = False
+    flip_rows: bool = False
+    right: str = ""  #: side of the patient at the right edge of the picture: L, R, A, P, H or F
+    bottom: str = ""
+
+    @property
+    def left(self) -> str:
+        """Side of the patient at the left edge."""
+        return _OPPOSITE.get(self.right, "")
+
+    @property
+    def top(self) -> str:
+        """Side of the patient at the upper edge."""
+        return _OPPOSITE.get(self.bottom, "")
+
+
+def key_frame(labels: Labels, segments: int) -> int | None:
+    """The mask frame to show; None when nothing is marked."""
+    return region.key_frame(region.areas(labels, segments))
+
+
+def picture(
+    prediction: Prediction, marked: Labels | None, pixels: Pixels, geometry: Dataset, *, size: int = 512
+) -> bytes:
+    """A PNG of one image with outlines, side markers and a caption.
+
+    ``pixels`` are the modality values (HU for CT) of one frame, ``marked`` its labels on the same grid. ``geometry`` is
+    the header of the image, for a multi-frame one a flat data set of the frame's macros. ``size`` is the longer side of
+    the image part, pixels.
+    """
+    sides = sides_of(geometry)
+    grey = _grey(pixels, _window(geometry, pixels, marked), plain(value(geometry, "PhotometricInterpretation")))
+    width, height = _shape(pixels.shape, geometry, size)
+    image = Image.fromarray(_mirror(grey, sides)).resize((width, height), Image.Resampling.BILINEAR).convert("RGB")
+    if marked is not None and marked.any():
+        image = _outlined(image, _mirror(marked, sides), prediction.segments)
+    canvas = Image.new("RGB", (size, height), "black")
+    canvas.paste(image, ((size - width) // 2, 0))
+    _mark_sides(canvas, sides)
+    whole = caption.under(canvas, prediction)
+    buffer = io.BytesIO()
+    whole.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def sides_of(geometry: Dataset) -> Sides:
+    """From ImageOrientationPatient; for projections from PatientOrientation; unmarked where neither is there."""
+    cosines = numbers(geometry, "ImageOrientationPatient", 6)
+    if cosines is not None:
+        along, down = _letter(cosines[:3]), _letter(cosines[3:])
+    else:
+        stated = value(geometry, "PatientOrientation")
+        letters = [plain(v)[:1].upper() for v in stated] if stated is not None and len(stated) == 2 else ["", ""]
+        along, down = letters
+        if along not in _OPPOSITE or down not in _OPPOSITE:
+            return Sides()
+    # Left of the patient to the right, front to the left of a sagittal; head or front on top.
+    flip_columns, flip_rows = along in "RAF", down in "AH"
+    return Sides(
+        flip_columns=flip_columns,
+        flip_rows=flip_rows,
+        right=_OPPOSITE[along] if flip_columns else along,
+        bottom=_OPPOSITE[down] if flip_rows else down,
+    )
+
+
+def _letter(direction: npt.NDArray[np.float64]) -> str:
+    axis = int(np.argmax(np.abs(direction)))
+    return ("L", "P", "H")[axis] if direction[axis] > 0 else ("R", "A", "F")[axis]
+
+
+def _window(geometry: Dataset, pixels: Pixels, marked: Labels | None) -> tuple[float, float]:
+    """Lung or soft tissue for CT, after what is marked; else between the 1st and 99th percentile."""
+    if plain(value(geometry, "Modality")) == "CT":
+        inside = pixels[marked > 0] if marked is not None and marked.any() else pixels[:0].ravel()
+        return LUNG if inside.size and float(np.median(inside)) < _AIR_HU else SOFT_TISSUE
+    low, high = (float(v) for v in np.percentile(pixels, (1, 99)))
+    return (low + high) / 2, max(high - low, 1e-6)
+
+
+def _grey(pixels: Pixels, window: tuple[float, float], photometric: str) -> npt.NDArray[np.uint8]:
+    centre, width = window
+    scaled = np.clip((pixels - (centre - width / 2)) / width, 0, 1)
+    shown = 1 - scaled if photometric == "MONOCHROME1" else scaled
+    grey: npt.NDArray[np.uint8] = np.round(255 * shown).astype(np.uint8)
+    return grey
+
+
+def _shape(shape: tuple[int, ...], geometry: Dataset, size: int) -> tuple[int, int]:
+    """Width and height in which a millimetre is as long one way as the other."""
+    spacing = numbers(geometry, "PixelSpacing", 2)
+    if spacing is None:
+        spacing = numbers(geometry, "ImagerPixelSpacing", 2)
+    if spacing is None or not (spacing > 0).all():
+        spacing = np.ones(2)
+    tall, wide = shape[0] * spacing[0], shape[1] * spacing[1]
+    scale = size / max(tall, wide)
+    return max(round(wide * scale), 1), max(round(tall * scale), 1)
+
+
+def _mirror(array: npt.NDArray[np.uint8], sides: Sides) -> npt.NDArray[np.uint8]:
+    mirrored = array[:: -1 if sides.flip_rows else 1, :: -1 if sides.flip_columns else 1]
+    return np.ascontiguousarray(mirrored)
+
+
+def _outlined(image: Image.Image, marked: Labels, segments: Sequence[Segment]) -> Image.Image:
+    """Every contour of every segment, islands and holes too, and a tint inside."""
+    scale = np.array(image.size) / (marked.shape[1], marked.shape[0])
+    for segment in segments:
+        bits = marked == segment.number
+        if not bits.any():
+            continue
+        inside = Image.fromarray((bits * round(255 * _TINT)).astype(np.uint8)).resize(image.size)
+        image = Image.composite(Image.new("RGB", image.size, segment.colour), image, inside)
+        draw = ImageDraw.Draw(image)
+        for line in contour_generator(z=np.pad(bits.astype(np.float32), 1)).lines(0.5):
+            corners = (np.asarray(line) - 0.5) * scale
+            draw.line([(float(x), float(y)) for x, y in corners], fill=segment.colour, width=2, joint="curve")
+    return image
+
+
+def _mark_sides(canvas: Image.Image, sides: Sides) -> None:
+    draw, font = ImageDraw.Draw(canvas), caption.font(20)
+    middle, centre = canvas.height / 2, canvas.width / 2
+    places = {
+        "lm": (4.0, middle, sides.left),
+        "rm": (canvas.width - 4.0, middle, sides.right),
+        "ma": (centre, 4.0, sides.top),
+        "md": (centre, canvas.height - 4.0, sides.bottom),
+    }
+    for anchor, (x, y, letter) in places.items():
+        if letter:
+            draw.text((x, y), letter, "white", font, anchor=anchor, stroke_width=2, stroke_fill="black")

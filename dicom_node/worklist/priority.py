@@ -1,0 +1,84 @@
+"""Decides how soon a person should look, and says why.
+
+The policy: the highest of three claims stands, which are the order's priority, the rule's urgency and the model's
+finding. A research package stays at ROUTINE whatever is claimed, unless the site has allowed it to raise: what is not
+for diagnosis is not for triage either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from storage.facts.prediction import Prediction
+from storage.facts.study import Header, Urgency
+
+#: Requested Procedure Priority (0040,1003), PS3.3 C.4.11, by what a person should make of it.
+ORDER_PRIORITIES: dict[str, Urgency] = {
+    "STAT": Urgency.STAT,
+    "HIGH": Urgency.HIGH,
+    "ROUTINE": Urgency.ROUTINE,
+    "MEDIUM": Urgency.ROUTINE,
+    "LOW": Urgency.ROUTINE,
+}
+
+
+def decide(
+    finding: Urgency,
+    finding_reason: str,
+    order: Urgency,
+    rule: Urgency,
+    *,
+    research: bool = False,
+    research_may_raise: bool = False,
+) -> tuple[Urgency, str]:
+    """The urgency of a result, and the sentence that explains it (without a full stop)."""
+    claims = {
+        "the model's finding": finding,
+        "the order's priority": order,
+        "the routing rule or an earlier order": rule,
+    }
+    highest = max(claims.values())
+    if highest is Urgency.ROUTINE:
+        return Urgency.ROUTINE, "neither the finding, the order nor the rule asks for more"
+    told = " and ".join(f"{who} asks for {highest.name}" for who, claim in claims.items() if claim is highest)
+    if finding is highest and finding_reason:
+        told += f" ({finding_reason.rstrip('. ')})"
+    if research and not research_may_raise:
+        return Urgency.ROUTINE, f"{told}, but research packages do not raise studies here"
+    return highest, told
+
+
+def decider(*, research_may_raise: bool) -> Callable[[Prediction, Header, Urgency], tuple[Urgency, str]]:
+    """The policy of this site, as a function of a prediction, the header of its series and the rule's urgency."""
+
+    def of_result(prediction: Prediction, header: Header, rule: Urgency) -> tuple[Urgency, str]:
+        return decide(
+            prediction.urgency,
+            prediction.urgency_reason,
+            of_order(header),
+            rule,
+            research=prediction.algorithm.research,
+            research_may_raise=research_may_raise,
+        )
+
+    return of_result
+
+
+def of_order(header: Header) -> Urgency:
+    """The highest priority that the header of a series says it was ordered with; ROUTINE where it says nothing."""
+    return max((of_priority_text(text) for text in _stated(header)), default=Urgency.ROUTINE)
+
+
+def of_priority_text(text: str) -> Urgency:
+    """One value of Requested Procedure Priority; what is none of its terms raises nothing."""
+    return ORDER_PRIORITIES.get(text.strip().upper(), Urgency.ROUTINE)
+
+
+def _stated(header: Header) -> Iterator[str]:
+    """The attribute at the root, and in the items of Request Attributes Sequence (0040,0275)."""
+    items = header.get("RequestAttributesSequence") or []
+    for holder in (header, *(item for item in items if hasattr(item, "get"))):
+        given = holder.get("RequestedProcedurePriority")
+        for value in given if isinstance(given, list) else [given]:
+            if isinstance(value, str):
+                yield value

@@ -1,0 +1,113 @@
+"""What the tests of results share: node, sources of every kind, tools that judge from outside."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.results.identity import NodeIdentity
+from dicom_node.results.report import Composed, compose
+from storage.facts.prediction import Prediction
+from tests import builders
+from tests.builders import Labels
+
+NODE = NodeIdentity(serial_number="NODE-1", software_version="0.1.0", station_name="AINODE", institution="Test house")
+
+#: Every kind of source, and the labels that lie on it.
+SOURCES: dict[str, Callable[[], list[Dataset]]] = {
+    "CT": builders.slices,
+    "CT oblique, from the head down": lambda: builders.slices(orientation=builders.OBLIQUE)[::-1],
+    "MR coronal": lambda: builders.slices(sop_class=builders.MR, orientation=builders.CORONAL),
+    "MR sagittal": lambda: builders.slices(sop_class=builders.MR, orientation=builders.SAGITTAL),
+    "enhanced CT": lambda: [builders.enhanced()],
+    "enhanced MR, nothing shared": lambda: [
+        builders.enhanced(sop_class=builders.ENHANCED_MR, orientation=builders.CORONAL, shared=False)
+    ],
+    "CR": lambda: [builders.radiograph()],
+}
+
+
+def labels_on(sources: Sequence[Dataset]) -> Labels:
+    """Two blobs on the grid of the sources."""
+    first = sources[0]
+    if first.SOPClassUID == builders.CR:
+        return builders.two_blobs((5, first.Rows, first.Columns))[2:3]
+    return builders.two_blobs((len(builders.frames(sources)), first.Rows, first.Columns))
+
+
+def made(prediction: Prediction, labels: Labels | None, sources: Sequence[Dataset]) -> dict[str, Dataset]:
+    """The objects of a prediction by kind, after they went through bytes."""
+    composed = compose(prediction, labels, sources, NODE, builders.MADE_AT)
+    return {one.kind: through_bytes(one) for one in composed}
+
+
+def through_bytes(one: Composed) -> Dataset:
+    """What a receiver reads."""
+    return dcmread(io.BytesIO(encoded(one)))
+
+
+def encoded(one: Composed) -> bytes:
+    """The Part 10 file of an object."""
+    buffer = io.BytesIO()
+    one.dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def whole(sources: Sequence[Dataset]) -> dict[str, Dataset]:
+    """SEG and SR of a run that marked two segments."""
+    labels = labels_on(sources)
+    return made(builders.prediction(sources, labels), labels, sources)
+
+
+def tool(name: str) -> Path:
+    """A validator that is installed beside the interpreter."""
+    path = Path(sys.executable).parent / name
+    assert path.is_file(), f"{name} is missing: install the dev extra"
+    return path
+
+
+def complaints(dataset: Dataset, folder: Path) -> list[str]:
+    """What dciodvfy says against an object, errors and warnings alike; empty when it is clean and exits with 0.
+
+    That an unknown patient ID cannot go into a DICOMDIR is no fault of the object.
+    """
+    file = folder / f"{dataset.SOPInstanceUID}.dcm"
+    dataset.save_as(file, enforce_file_format=True)
+    ran = subprocess.run([tool("dciodvfy"), "-new", file], capture_output=True, text=True, check=False)
+    lines = (ran.stdout + ran.stderr).splitlines()
+    said = [line for line in lines if line.startswith(("Error", "Warning")) and "DICOMDIR" not in line]
+    return said or ([f"exit {ran.returncode}"] if ran.returncode else [])
+
+
+def dcmtk(name: str) -> str | None:
+    """A DCMTK tool, where it is installed."""
+    return shutil.which(name)
+
+
+def items(dataset: Dataset) -> list[Dataset]:
+    """All content items of a report, depth first."""
+    found = []
+    for item in dataset.get("ContentSequence", []):
+        found += [item, *items(item)]
+    return found
+
+
+def sentences(report: Dataset) -> list[str]:
+    """All texts of a report, in reading order."""
+    return [item.TextValue for item in items(report) if item.ValueType == "TEXT"]
+
+
+def codes(report: Dataset) -> list[tuple[str, str]]:
+    """All coded statements of a report, as the meanings of name and value."""
+    return [
+        (item.ConceptNameCodeSequence[0].CodeMeaning, item.ConceptCodeSequence[0].CodeMeaning)
+        for item in items(report)
+        if item.ValueType == "CODE"
+    ]

@@ -1,0 +1,103 @@
+"""Every object is judged by programs that know nothing of ours, for clean sources and for degraded ones."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+
+from tests import builders
+from tests.dicom_node.results.making import SOURCES, complaints, dcmtk, labels_on, made, tool, whole
+
+
+def clean(_ds: Dataset) -> None:
+    pass
+
+
+def bare(ds: Dataset) -> None:
+    for keyword in (
+        "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyDate",
+        "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "SpecificCharacterSet", "Manufacturer",
+        "SeriesNumber", "InstanceNumber", "SeriesDescription", "StudyDescription", "BodyPartExamined",
+        "PositionReferenceIndicator", "PatientOrientation",
+    ):  # fmt: skip
+        if keyword in ds:
+            delattr(ds, keyword)
+
+
+def malformed(ds: Dataset) -> None:
+    for keyword, value in {
+        "PatientSex": "U", "PatientAge": "65", "PatientBirthDate": "1960", "StudyDate": "2026.11.01",
+        "StudyTime": "10:15:00", "StudyID": "S" * 30, "AccessionNumber": "1" * 20, "StudyDescription": "x" * 90,
+        "PatientName": "Ö^" + "x" * 90, "BodyPartExamined": "chest, upper and lower", "PatientWeight": "-1",
+    }.items():  # fmt: skip
+        builders.put(ds, keyword, value)
+
+
+DEGRADED: dict[str, Callable[[Dataset], None]] = {"clean": clean, "bare": bare, "malformed": malformed}
+
+
+def sources_of(name: str, degradation: str) -> list[Dataset]:
+    sources = SOURCES[name]()
+    for ds in sources:
+        DEGRADED[degradation](ds)
+    return sources
+
+
+@pytest.mark.parametrize("degradation", DEGRADED)
+@pytest.mark.parametrize("name", SOURCES)
+def test_dciodvfy_finds_nothing_in_any_object(name: str, degradation: str, tmp_path: Path) -> None:
+    sources = sources_of(name, degradation)
+    objects = list(whole(sources).values())
+    for prediction in (builders.failure(sources), builders.prediction(sources)):
+        objects += made(prediction, None, sources).values()
+    assert len(objects) == (3 if name == "CR" else 4)
+    for one in objects:
+        assert complaints(one, tmp_path) == []
+
+
+def test_dciodvfy_would_have_found_something(tmp_path: Path) -> None:
+    seg = whole(builders.slices())["seg"]
+    del seg.SegmentationType
+    assert any("SegmentationType" in line for line in complaints(seg, tmp_path))
+
+
+def test_dcentvfy_finds_results_and_sources_to_be_of_one_study(tmp_path: Path) -> None:
+    sources = builders.slices()
+    files = []
+    for index, ds in enumerate([*sources, *whole(sources).values()]):
+        files.append(tmp_path / f"{index}.dcm")
+        ds.save_as(files[-1], enforce_file_format=True)
+    ran = subprocess.run([tool("dcentvfy"), *files], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "Error" not in ran.stderr + ran.stdout
+
+
+@pytest.mark.parametrize("name", ["CT", "enhanced CT", "CR"])
+def test_dcmtk_reads_every_report(name: str, tmp_path: Path) -> None:
+    dsrdump = dcmtk("dsrdump")
+    if dsrdump is None:
+        pytest.skip("DCMTK is not installed")
+    sources = SOURCES[name]()
+    reports = [whole(sources)["sr"], *(made(p, None, sources)["sr"] for p in (builders.failure(sources),))]
+    for index, report in enumerate(reports):
+        report.save_as(tmp_path / f"{index}.dcm", enforce_file_format=True)
+        ran = subprocess.run([dsrdump, "+Pl", tmp_path / f"{index}.dcm"], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0
+        assert "E: " not in ran.stderr
+        assert "Lung test model" in ran.stdout
+
+
+@pytest.mark.parametrize("name", ["CT", "MR coronal"])
+def test_dcmqi_reads_the_measurement_report(name: str, tmp_path: Path) -> None:
+    whole(SOURCES[name]())["sr"].save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    ran = subprocess.run(
+        [tool("tid1500reader"), "--inputDICOM", tmp_path / "sr.dcm", "--outputMetadata", tmp_path / "sr.json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "2210.4" in (tmp_path / "sr.json").read_text()
+    assert labels_on(SOURCES[name]()).any()
