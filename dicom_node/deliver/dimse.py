@@ -69,24 +69,34 @@ def send(
     Transient, when the destination cannot be reached, aborts, falls silent or is out of resources; Rejected, before
     anything is sent, when a file is not there or is not a DICOM file.
     """
-    sent: list[Sent] = []
     for file in files:
         body.check(file)
+    sent: list[Sent] = []
+    postponed: list[str] = []
     try:
         for batch in _batches(files):
             with Association(destination, _proposals(batch)) as association:
                 _note_refusals(association)
-                for file in batch:
-                    answer = _store(association, file)
+                for answer in (_store(association, file) for file in batch):
                     if answer.outcome is Outcome.AGAIN:
-                        raise Transient(f"{destination} did not take object {file.sop_instance_uid}: "
-                                        f"{meaning(answer.status)}")  # fmt: skip
+                        postponed.append(_postpone(destination, answer))
+                        continue
                     sent.append(answer)
                     if progress is not None:
                         progress(answer)
+        if postponed:
+            raise Transient(postponed[0])
     except Transient as error:
         raise Interrupted(f"{error} ({len(sent)} of {len(files)} objects were answered)", sent) from error
     return sent
+
+
+def _postpone(destination: Destination, answer: Sent) -> str:
+    """What is said of an object to be sent again. Raises Transient when the others would fare no better now."""
+    text = f"{destination} did not take object {answer.sop_instance_uid}: {meaning(answer.status)}"
+    if answer.status == 0x0213 or answer.status & 0xFF00 == 0xA700:
+        raise Transient(text)
+    return text
 
 
 def check(sent: Iterable[Sent], destination: Destination) -> None:

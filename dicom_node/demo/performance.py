@@ -23,6 +23,8 @@ from storage.facts.prediction import Prediction
 def perform(folder: Path, study: Path | None, limit_seconds: float) -> int:
     """Play the demo's own studies, or those under ``study``. Returns the exit code."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
     try:
         downloads = _set_up(console, folder)
         plan = own(folder / "studies", downloads) if study is None else planned(of_folder(study))

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from dicom_node.demo import chest, header
-from dicom_node.demo.shapes import Capsule, Floats, Plane, Shape, paint
+from dicom_node.demo.shapes import Capsule, Floats, Pile, Plane, Shape, paint
 
 LOWEST = -1024  #: HU of a stored zero
 AERATED = -400  #: HU; denser voxels are not measured (as in densitometry of the aerated lung)
@@ -42,7 +42,7 @@ class Scan:
         return self.field / self.matrix
 
 
-WHOLE = Scan()
+WHOLE = Scan(emphysema_percent=14.0)  # enough that every reading of the numbers calls it emphysema
 SLAB = Scan(  # the apices are cut off
     step=5.0, bottom=-168.0, slices=34, noise_hu=10.0, part="LOWER CHEST", description="LOWER CHEST 5 mm STANDARD"
 )
@@ -82,11 +82,12 @@ def write(folder: Path, *, seed: int = 1, slab: bool = False, scan: Scan | None 
     names = ("chest phantom", seed, scan)
     ds = _header(scan, names, seed)
     base = chest.background(plane)
+    light, dense = Pile(disease.emphysema), Pile((*chest.HEART, *disease.vessels, *disease.nodules))
     counts = np.zeros((2, -LOWEST + AERATED), np.int64)
     noise: list[Floats] = []
     for k in range(scan.slices):
         z = scan.bottom + k * scan.step
-        hu, lungs = _slice(base, plane, z, disease)
+        hu, lungs = _slice(base, plane, z, light, dense)
         _count(hu, lungs, counts)
         noise = noise or _noise(filter_, scan.noise_hu, chance)
         _write_slice(ds, hu + noise.pop(), k, z, scan, folder, names)
@@ -98,7 +99,7 @@ def _plane(scan: Scan) -> Plane:
     return Plane(x=at[np.newaxis, :], y=at[:, np.newaxis], blur=1.6 * scan.pixel)
 
 
-def _slice(base: Floats, plane: Plane, z: float, disease: chest.Disease) -> tuple[Floats, NDArray[np.uint8]]:
+def _slice(base: Floats, plane: Plane, z: float, light: Pile, dense: Pile) -> tuple[Floats, NDArray[np.uint8]]:
     """One slice in HU without noise, and where its parenchyma is: 1 right, 2 left."""
     hu = base.copy()
     lungs = np.zeros(hu.shape, np.uint8)
@@ -106,15 +107,14 @@ def _slice(base: Floats, plane: Plane, z: float, disease: chest.Disease) -> tupl
     paint(hu, plane, z, chest.STERNUM, chest.BONE)
     tissue = (chest.LUNG_MIDDLE + chest.LUNG_SLOPE * plane.y).astype(np.float32)
     for side, lung in enumerate(chest.LUNGS, start=1):
-        at = paint(hu, plane, z, lung, tissue)
-        if at is not None:
-            lungs[at][plane.cover(lung, z, at) > 0.5] = side
-    for ball in disease.emphysema:
+        touched = paint(hu, plane, z, lung, tissue)
+        if touched is not None:
+            lungs[touched[0]][touched[1]] = side
+    for ball in light.at(z, plane.blur):
         paint(hu, plane, z, ball, chest.EMPHYSEMA)
     for dome in (*chest.DOMES, *chest.LIVER_BELOW):
         _displace(hu, lungs, plane, z, dome, chest.LIVER)
-    dense: tuple[Shape, ...] = (*chest.HEART, *disease.vessels, *disease.nodules)
-    for shape in dense:
+    for shape in dense.at(z, plane.blur):
         _displace(hu, lungs, plane, z, shape, chest.BLOOD)
     paint(hu, plane, z, chest.STOMACH, np.where(plane.y < chest.FLUID_LEVEL, chest.AIR, 10.0).astype(np.float32))
     for tube in chest.AIRWAYS:
@@ -127,9 +127,9 @@ def _slice(base: Floats, plane: Plane, z: float, disease: chest.Disease) -> tupl
 
 def _displace(hu: Floats, lungs: NDArray[np.uint8], plane: Plane, z: float, shape: Shape, value: float) -> None:
     """Paints what is not parenchyma."""
-    at = paint(hu, plane, z, shape, value)
-    if at is not None:
-        lungs[at][plane.cover(shape, z, at) > 0.5] = 0
+    touched = paint(hu, plane, z, shape, value)
+    if touched is not None:
+        lungs[touched[0]][touched[1]] = 0
 
 
 def _count(hu: Floats, lungs: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:

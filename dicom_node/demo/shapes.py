@@ -6,6 +6,7 @@ Coordinates are DICOM's patient coordinates in mm: x to the patient's left, y to
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,7 +63,9 @@ class Capsule:
         along = [e - s for s, e in zip(self.start, self.end, strict=True)]
         dx, dy, dz = x - self.start[0], y - self.start[1], z - self.start[2]
         length = sum(k * k for k in along)
-        t = np.clip((dx * along[0] + dy * along[1] + dz * along[2]) / length, 0, 1) if length else np.float32(0)
+        if not length:
+            return np.asarray(np.sqrt(dx * dx + dy * dy + dz * dz) - self.radius, np.float32)
+        t = np.clip((dx * along[0] + dy * along[1] + dz * along[2]) / length, 0, 1)
         gap = (dx - t * along[0]) ** 2 + (dy - t * along[1]) ** 2 + (dz - t * along[2]) ** 2
         return np.asarray(np.sqrt(gap) - self.radius, np.float32)
 
@@ -101,8 +104,23 @@ class Plane:
         return np.asarray(np.clip(0.5 - gap / self.blur, 0, 1), np.float32)
 
 
-def paint(hu: Floats, plane: Plane, z: float, shape: Shape, value: float | Floats) -> tuple[slice, slice] | None:
-    """Lays ``value`` HU over the slice where the shape is; returns the window touched.
+class Pile:
+    """Many shapes, found quickly by the height at which they are cut."""
+
+    def __init__(self, shapes: Sequence[Shape]) -> None:
+        self._shapes = tuple(shapes)
+        self._spans = np.array([(s.bounds[0][2], s.bounds[1][2]) for s in shapes]).reshape(-1, 2)
+
+    def at(self, z: float, blur: float) -> Iterator[Shape]:
+        """Those that a slice at ``z`` can touch, in their order."""
+        touched = (self._spans[:, 0] - blur <= z) & (z <= self._spans[:, 1] + blur)
+        return (self._shapes[i] for i in np.flatnonzero(touched))
+
+
+def paint(
+    hu: Floats, plane: Plane, z: float, shape: Shape, value: float | Floats
+) -> tuple[tuple[slice, slice], NDArray[np.bool_]] | None:
+    """Lays ``value`` HU over the slice where the shape is; returns the window touched and what is inside in it.
 
     ``value`` may be one number or a column of one number a row.
     """
@@ -110,5 +128,6 @@ def paint(hu: Floats, plane: Plane, z: float, shape: Shape, value: float | Float
     if at is None:
         return None
     over = value[at[0]] if isinstance(value, np.ndarray) else np.float32(value)
-    hu[at] += plane.cover(shape, z, at) * (over - hu[at])
-    return at
+    cover = plane.cover(shape, z, at)
+    hu[at] += cover * (over - hu[at])
+    return at, cover > 0.5

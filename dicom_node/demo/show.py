@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -39,7 +40,7 @@ def progress(scenes: Sequence[Scene]) -> Table:
 
 def arrived(console: Console, scenes: Sequence[Scene], stored: Sequence[Stored]) -> None:
     """The objects that the PACS holds now."""
-    table = Table(title="What arrived back in the PACS", title_justify="left", title_style="bold")
+    table = Table(title="What arrived back in the PACS", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for head in ("Study", "Object", "Series description", "Size"):
         table.add_column(head, justify="right" if head == "Size" else "left")
     titles = {scene.study.study_uid: scene.title for scene in scenes if scene.study is not None}
@@ -53,7 +54,7 @@ def worklist(console: Console, session: Session, scenes: Sequence[Scene]) -> Non
     titles = {scene.study.study_uid: scene.title for scene in scenes if scene.study is not None}
     with session.ledger.read() as reading:
         items = [item for item in views.worklist(reading) if item.study_uid in titles]
-    table = Table(title="Reading worklist", title_justify="left", title_style="bold")
+    table = Table(title="Reading worklist", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for head in ("Urgency", "Study", "Result", "Why this urgency"):
         table.add_column(head)
     for item in items:
@@ -66,13 +67,14 @@ def _result(prediction: Prediction) -> Text:
     if prediction.reason is not None:
         return Text(f"Not analysed: {prediction.reason.text}", style="yellow")
     lines = [finding.text for finding in prediction.findings]
-    lines += [f"{m.name.meaning}: {m.value:.{m.digits}f} {unit(m)}" for m in measurements(prediction)]
+    lines += [f"{what}: {m.value:.{m.digits}f} {unit(m)}" for what, m in measurements(prediction)]
     return Text("\n".join(lines))
 
 
-def measurements(prediction: Prediction) -> list[Measurement]:
-    """Of the series, or of its segments where there are none of the series."""
-    return list(prediction.measurements) or [m for s in prediction.segments for m in s.measurements]
+def measurements(prediction: Prediction) -> list[tuple[str, Measurement]]:
+    """Of the series, or of its segments where there are none of the series; with what each is called."""
+    whole = [(m.name.meaning, m) for m in prediction.measurements]
+    return whole or [(f"{s.label}, {m.name.meaning.lower()}", m) for s in prediction.segments for m in s.measurements]
 
 
 def unit(measurement: Measurement) -> str:
@@ -84,7 +86,9 @@ def truth(console: Console, scene: Scene, prediction: Prediction | None) -> None
     """Reported values beside those that are known."""
     if scene.study is None or not scene.study.truth or prediction is None:
         return
-    table = Table(title=f"{scene.title}: reported beside truth", title_justify="left", title_style="bold")
+    table = Table(
+        title=f"{scene.title}: reported beside truth", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
     for head in ("", "Reported", "Truth", "Difference", ""):
         table.add_column(head, justify="right" if head else "left")
     reported = {m.name.value: m.value for m in prediction.measurements}
@@ -105,22 +109,31 @@ def truth(console: Console, scene: Scene, prediction: Prediction | None) -> None
 
 def times(console: Console, session: Session, scenes: Sequence[Scene]) -> None:
     """Seconds of work in each stage, and what the hand-offs between them cost."""
-    table = Table(title="Seconds per stage (and waited for it)", title_justify="left", title_style="bold")
-    table.add_column("Study")
-    for head in _STAGES.values():
-        table.add_column(head, justify="right")
+    table = Table(
+        title="Seconds per stage (in brackets: waited for it)", title_justify="left", title_style="bold",
+        box=box.SIMPLE_HEAD,
+    )  # fmt: skip
+    table.add_column("Stage")
+    columns: list[list[str]] = []
     for scene in scenes:
         if scene.study is None:
             continue
+        table.add_column(scene.title, justify="right")
         with session.ledger.read() as reading:
             tasks = views.tasks(reading, study=scene.study.study_uid, limit=1000)
-        cells = []
-        for kind in _STAGES:
-            spans = [(t.ended_at - t.claimed_at, t.claimed_at - t.ready_at) for t in tasks
-                     if t.kind == kind and t.ended_at and t.claimed_at]  # fmt: skip
-            cells.append(f"{sum(s[0] for s in spans):.2f} ({max(sum(s[1] for s in spans), 0):.2f})" if spans else "")
-        table.add_row(scene.title, *cells)
+        columns.append([_spans(tasks, kind) for kind in _STAGES])
+    for row, name in enumerate(_STAGES.values()):
+        table.add_row(name, *(column[row] for column in columns))
     console.print(table)
+
+
+def _spans(tasks: Sequence[views.TaskView], kind: str) -> str:
+    done = [t for t in tasks if t.kind == kind and t.ended_at and t.claimed_at]
+    if not done:
+        return ""
+    worked = sum((t.ended_at or 0) - (t.claimed_at or 0) for t in done)
+    waited = sum(max((t.claimed_at or 0) - t.ready_at, 0) for t in done)
+    return f"{worked:.2f} ({waited:.2f})"
 
 
 def places(console: Console, session: Session, pictures: Sequence[Path]) -> None:

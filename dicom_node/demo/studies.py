@@ -54,20 +54,20 @@ def own(folder: Path, downloads: Downloads) -> list[Planned]:
 
     def the_brain() -> Study:
         brain.write(downloads.brain_template, folder / "brain")
-        return _one("Brain MR T1, MNI152 average", folder / "brain")
+        return _one("Brain MR (average of 152)", folder / "brain")
 
     def the_chest() -> Study:
         truth = phantom.write(folder / "chest")
-        return _one("Chest CT, digital phantom", folder / "chest", _truths(truth))
+        return _one("Chest CT (phantom)", folder / "chest", _truths(truth))
 
     def the_slab() -> Study:
         phantom.write(folder / "slab", seed=2, slab=True)
-        return _one("Lower chest CT, 5 mm: must be refused", folder / "slab")
+        return _one("Chest slab (to be refused)", folder / "slab")
 
     return [
-        Planned(title="Brain MR T1, MNI152 average", write=the_brain),
-        Planned(title="Chest CT, digital phantom", write=the_chest),
-        Planned(title="Lower chest CT, 5 mm: must be refused", write=the_slab),
+        Planned(title="Brain MR (average of 152)", write=the_brain),
+        Planned(title="Chest CT (phantom)", write=the_chest),
+        Planned(title="Chest slab (to be refused)", write=the_slab),
     ]
 
 

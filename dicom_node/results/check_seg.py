@@ -90,9 +90,14 @@ def _frames(dataset: Dataset) -> Iterator[str]:
     instances = first(dataset, "ReferencedSeriesSequence").get("ReferencedInstanceSequence", [])
     known = {text_of(instance, "ReferencedSOPInstanceUID") for instance in instances}
     places: set[tuple[str, ...]] = set()
+    shared = first(dataset, "SharedFunctionalGroupsSequence")
     for index, frame in enumerate(frames, 1):
-        yield from (f"frame {index}: {fault}" for fault in _frame(frame, segments, len(dimensions), known))
-        number = first(frame, "SegmentIdentificationSequence").get("ReferencedSegmentNumber")
+        # With one segment its number may be shared by all frames (PS3.3 C.8.20.3.1).
+        holder = frame if "SegmentIdentificationSequence" in frame else shared
+        number = first(holder, "SegmentIdentificationSequence").get("ReferencedSegmentNumber")
+        if number is None or not 1 <= int(number) <= segments:
+            yield f"frame {index}: ReferencedSegmentNumber {number} is not in SegmentSequence"
+        yield from (f"frame {index}: {fault}" for fault in _frame(frame, len(dimensions), known))
         position = first(frame, "PlanePositionSequence").get("ImagePositionPatient") or []
         place = (str(number), *map(str, position))
         if place in places:
@@ -100,10 +105,7 @@ def _frames(dataset: Dataset) -> Iterator[str]:
         places.add(place)
 
 
-def _frame(frame: Dataset, segments: int, dimensions: int, known: set[str]) -> Iterator[str]:
-    number = first(frame, "SegmentIdentificationSequence").get("ReferencedSegmentNumber")
-    if number is None or not 1 <= int(number) <= segments:
-        yield f"ReferencedSegmentNumber {number} is not in SegmentSequence"
+def _frame(frame: Dataset, dimensions: int, known: set[str]) -> Iterator[str]:
     if len(first(frame, "PlanePositionSequence").get("ImagePositionPatient") or []) != 3:
         yield "its plane position is missing"
     values = first(frame, "FrameContentSequence").get("DimensionIndexValues") or []

@@ -12,6 +12,7 @@ from dicom_node.results import coding
 from dicom_node.results.coding import concept
 from dicom_node.results.identity import MODEL_NAME, Naming, sign, stamp
 from dicom_node.results.source import Source
+from dicom_node.results.statement import was_analysed
 from storage.facts.prediction import Algorithm, Code, Status
 
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -64,9 +65,8 @@ def document(sop_class_uid: str, root: Dataset, circumstance: Circumstance) -> D
     dataset.SOPClassUID = sop_class_uid
     dataset.Modality = "SR"
     sign(dataset, naming, "sr")
-    analysed = naming.prediction.status in (Status.SUCCEEDED, Status.PARTIAL)
     dataset.CompletionFlag = "COMPLETE" if naming.prediction.status is not Status.PARTIAL else "PARTIAL"
-    if not analysed:
+    if not was_analysed(naming.prediction):
         dataset.CompletionFlagDescription = "No analysis was made"
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.PreliminaryFlag = "PRELIMINARY"

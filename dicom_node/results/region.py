@@ -16,7 +16,7 @@ Labels = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
 
-TOLERANCE = 0.6  #: pixels that an outline may be moved by to save points
+TOLERANCE = 0.5  #: pixels that an outline may be moved by to save points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,10 @@ from dicom_node.results.document import Circumstance, Reference
 from dicom_node.results.identity import Naming, NodeIdentity
 from dicom_node.results.seg import NoSegmentation, segmentation
 from dicom_node.results.sr import measurement_report
+from dicom_node.results.statement import was_analysed
 from dicom_node.results.text_report import text_report
 from storage.facts.errors import Rejected
-from storage.facts.prediction import Prediction, Status
+from storage.facts.prediction import Prediction
 
 Labels = npt.NDArray[np.uint8]
 
@@ -109,8 +110,7 @@ def _usable(prediction: Prediction, mask: Labels | None, origin: source.Source) 
         raise Rejected(
             f"segments of prediction {prediction.key} are not numbered from 1 as its mask has them: {numbers}"
         )
-    analysed = prediction.status in (Status.SUCCEEDED, Status.PARTIAL)
-    return mask if analysed and mask.any() else None
+    return mask if was_analysed(prediction) and mask.any() else None
 
 
 def _require_faultless(prediction: Prediction, made: Sequence[Composed]) -> None:

@@ -6,7 +6,7 @@ patient. The source itself is never changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom import config
@@ -52,15 +52,22 @@ class Source:
     description: str  #: SeriesDescription
     number: str  #: SeriesNumber
     header: Dataset  #: patient and study attributes, valid, all of type 2 there; text is Unicode
-    images: tuple[Dataset, ...]  #: identity and geometry of each distinct instance, in the order given
+    places: Mapping[str, Dataset]  #: identity and geometry of each instance by its UID, in the order given
     remarks: tuple[str, ...]  #: what was mended, for the reader; never a value
 
     def image(self, sop_instance_uid: str) -> Dataset:
         """The image of that UID. Raises Rejected when it is not among the sources."""
-        for image in self.images:
-            if image.SOPInstanceUID == sop_instance_uid:
-                return image
-        raise Rejected(f"image {sop_instance_uid} of the prediction is not among the source objects: send it again")
+        try:
+            return self.places[sop_instance_uid]
+        except KeyError:
+            raise Rejected(
+                f"image {sop_instance_uid} of the prediction is not among the source objects: send the series again"
+            ) from None
+
+    @property
+    def images(self) -> tuple[Dataset, ...]:
+        """The images in the order given."""
+        return tuple(self.places.values())
 
 
 def read(datasets: Sequence[Dataset]) -> Source:
@@ -93,7 +100,7 @@ def _read(datasets: Sequence[Dataset]) -> Source:
         description=texts["SeriesDescription"],
         number=plain(value(first, "SeriesNumber")),
         header=header,
-        images=tuple(images.values()),
+        places=images,
         remarks=tuple(remarks),
     )
 

@@ -137,7 +137,8 @@ def _say_outcome(group: _Group, prediction: Prediction, empty: Sequence[Segment]
     for segment in empty:
         _measure(group, segment.measurements, of=segment.type)
         group.texts.append(statement.empty(segment))
-    group.texts += statement.outcome(prediction)
+    group.texts[:0] = statement.outcome(prediction)
+    group.texts += statement.scope(prediction)
     group.texts += [statement.urgency(prediction), *statement.caution(prediction)]
     group.texts += statement.remarks(prediction, remarks)
 

@@ -31,11 +31,22 @@ def outcome(prediction: Prediction) -> list[str]:
     if lead is not None:
         reason = prediction.reason.text if prediction.reason else "no reason was given."
         sentences.append(f"{lead}: {reason}")
-    if prediction.status in (Status.FAILED, Status.NOT_ATTEMPTED):
-        return [*sentences, "This result makes no statement about the images, neither normal nor abnormal."]
-    if not prediction.findings:
-        sentences.append("No condition was assessed.")
-    return [*sentences, "What is not named in this report was not looked for."]
+    if not was_analysed(prediction):
+        sentences.append("This result makes no statement about the images, neither normal nor abnormal.")
+    return sentences
+
+
+def scope(prediction: Prediction) -> list[str]:
+    """How far the statements go; to be read after them."""
+    if not was_analysed(prediction):
+        return []
+    none = [] if prediction.findings else ["No condition was assessed."]
+    return [*none, "What is not named in this report was not looked for."]
+
+
+def was_analysed(prediction: Prediction) -> bool:
+    """Whether the run says anything about the images."""
+    return prediction.status in (Status.SUCCEEDED, Status.PARTIAL)
 
 
 def finding(given: Finding) -> str:

@@ -51,7 +51,7 @@ def _findings(prediction: Prediction) -> list[Dataset]:
         if prediction.mask is not None:
             items.append(text(coding.FINDING, statement.empty(segment)))
         items += [text(coding.FINDING, statement.measurement(given, segment.label)) for given in segment.measurements]
-    return items
+    return [*items, *(text(coding.FINDING, sentence) for sentence in statement.scope(prediction))]
 
 
 def _conclusions(circumstance: Circumstance) -> list[Dataset]:
@@ -70,7 +70,7 @@ def _procedure(circumstance: Circumstance) -> list[Dataset]:
     source = circumstance.source
     number = f"series {source.number}" if source.number else "series"
     named = f" '{source.description}'" if source.description else ""
-    looked_at = f"{source.modality or 'Image'} {number}{named}, {len(source.images)} objects"
+    looked_at = f"{source.modality or 'Image'} {number}{named}"
     return [
         text(coding.PROCEDURE_DESCRIPTION, looked_at),
         uid_reference(coding.SERIES_UID, source.series_uid),

@@ -88,6 +88,16 @@ def test_a_pacs_that_is_out_of_resources_is_tried_again_later(tmp_path: Path, pa
     assert len(caught.value.sent) == 1
 
 
+def test_an_object_that_fails_for_now_does_not_hold_up_those_behind_it(tmp_path: Path, pacs: StandInPacs) -> None:
+    files = [outgoing(tmp_path, n) for n in range(3)]
+    pacs.misbehaviour.status, pacs.misbehaviour.status_every = 0x0110, 2
+
+    with pytest.raises(Interrupted, match=f"{files[1].sop_instance_uid}: status 0x0110, processing failure") as caught:
+        send(files, to(pacs.port))
+
+    assert [s.sop_instance_uid for s in caught.value.sent] == [files[0].sop_instance_uid, files[2].sop_instance_uid]
+
+
 @pytest.mark.parametrize("status", [0xA900, 0xC123, 0x0122, 0x0124])
 def test_a_refused_object_does_not_hold_up_the_others(tmp_path: Path, pacs: StandInPacs, status: int) -> None:
     files = [outgoing(tmp_path, n) for n in range(3)]

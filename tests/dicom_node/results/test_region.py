@@ -43,8 +43,8 @@ def test_the_area_of_a_disc_is_kept_and_points_are_few(radius: int) -> None:
     y, x = np.indices((256, 256))
     mask = (x - 130) ** 2 + (y - 120) ** 2 <= radius**2
     ring = region.outline(mask)
-    assert abs(region.area(ring)) == pytest.approx(mask.sum(), rel=0.06 if radius < 10 else 0.01)
-    assert len(ring) < 60
+    assert abs(region.area(ring)) == pytest.approx(mask.sum(), rel=0.06 if radius < 10 else 0.015)
+    assert len(ring) < 150
     assert ring[0].tolist() == ring[-1].tolist()
 
 

@@ -92,7 +92,7 @@ def test_no_sources_are_rejected() -> None:
         (lambda labels: labels[:, :-1], "stated are"),
         (lambda labels: labels.astype(np.int16), "int16"),
         (lambda labels: np.where(labels == 2, np.uint8(3), labels), "numbered from 1"),
-        (lambda labels: None, "was not given"),
+        (lambda _labels: None, "was not given"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_rejected(spoil: object, said: str) -> None:

@@ -63,7 +63,7 @@ def test_it_says_what_was_looked_at_and_by_what() -> None:
     sources = builders.slices()
     report = made(builders.failure(sources), None, sources)["sr"]
     said = sentences(report)
-    assert "CT series 2 'Thin slices', 8 objects" in said
+    assert "CT series 2 'Thin slices'" in said
     assert {"1.2.0", "Lung test model (ct-test-lung)", "SHA-256 of manifest and weights: " + "ab" * 32} <= set(said)
     uids = {item.UID for item in items(report) if item.ValueType == "UIDREF"}
     assert f"{builders.ROOT}.1" in uids
@@ -79,4 +79,4 @@ def test_an_urgent_finding_without_outline_is_still_urgent() -> None:
 
 def test_a_single_header_is_enough_to_report_a_failure() -> None:
     sources = builders.slices()[:1]
-    assert "CT series 2 'Thin slices', 1 objects" in sentences(made(builders.failure(sources), None, sources)["sr"])
+    assert "CT series 2 'Thin slices'" in sentences(made(builders.failure(sources), None, sources)["sr"])

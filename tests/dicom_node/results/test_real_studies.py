@@ -1,0 +1,50 @@
+"""Real headers, as scanners and archives wrote them."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.results.check import faults
+from tests import builders
+from tests.dicom_node.results.making import labels_on, made, sentences
+
+pytestmark = [pytest.mark.shared_data, pytest.mark.filterwarnings("ignore")]  # pydicom warns of what archives hold
+
+
+def headers(archive: Path) -> list[Dataset]:
+    with zipfile.ZipFile(archive) as content:
+        files = [name for name in sorted(content.namelist()) if not name.endswith("/")]
+        return [dcmread(io.BytesIO(content.read(name)), stop_before_pixels=True) for name in files]
+
+
+@pytest.mark.parametrize("study", ["mr_t1_enhanced_xa30", "ct_head_tilt_varspacing_ge"])
+def test_a_real_series_gets_its_segmentation_on_its_own_planes(shared_data: Path, study: str, tmp_path: Path) -> None:
+    sources = headers(shared_data / "studies" / f"{study}.zip")
+    labels = labels_on(sources)
+    objects = made(builders.prediction(sources, labels), labels, sources)
+    assert [fault for ds in objects.values() for fault in faults(ds)] == []
+    objects["seg"].save_as(tmp_path / "seg.dcm", enforce_file_format=True)
+    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    how = {"combine_segments": True, "assert_missing_frames_are_empty": True}
+    if len(sources) == 1:
+        frames = list(range(1, sources[0].NumberOfFrames + 1))
+        found = seg.get_pixels_by_source_frame(sources[0].SOPInstanceUID, frames, **how)
+    else:
+        found = seg.get_pixels_by_source_instance([ds.SOPInstanceUID for ds in sources], **how)
+    assert np.array_equal(found, labels)
+
+
+def test_a_real_radiograph_gets_a_report_that_says_why_it_has_no_segmentation(shared_data: Path) -> None:
+    source = next(d for d in headers(shared_data / "studies" / "cr_chest_6_rsna_nih.zip") if "Rows" in d)
+    labels = builders.two_blobs((5, source.Rows, source.Columns))[2:3]
+    objects = made(builders.prediction([source], labels), labels, [source])
+    assert list(objects) == ["sr"]
+    assert any("no frame of reference" in sentence for sentence in sentences(objects["sr"]))
