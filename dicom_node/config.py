@@ -16,6 +16,11 @@ from pydantic import AfterValidator, Field
 from storage.facts.errors import Misconfigured
 from storage.settings import Settings, parse, read_toml
 
+#: Who the product is: in associations (PS3.7 D.3.3.2), files (PS3.10 7.1) and results, which it knows again by it.
+IMPLEMENTATION_CLASS_UID = "2.25.218730291837465092837465091827364509182"
+IMPLEMENTATION_VERSION_NAME = "DICOM_NODE_1"
+MODEL_NAME = "DICOM AI node"
+
 
 def _ae_title(value: str) -> str:
     title = value.strip()

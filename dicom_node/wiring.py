@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.config import DestinationSection, NodeConfig
+from dicom_node.config import MODEL_NAME, DestinationSection, NodeConfig
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.stage import Route, Routes
@@ -31,10 +31,6 @@ UNREADABLE = (
     TypeError,
     NotImplementedError,
     RecursionError,
-)
-
-MODEL_NAME = (
-    "DICOM AI node"  #: Manufacturer's Model Name of every result: how the node knows its own when they come back
 )
 
 

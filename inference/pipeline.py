@@ -84,10 +84,12 @@ class _Run:
             volume = assemble(headers.representative, series)
         with self._step("compute"):
             raw = self._compute(volume, device)
-        reason = raw.refusal or _broken(manifest, raw, volume) or unsound(manifest, raw.values)
+        reason = raw.refusal or _broken(manifest, raw, volume)
+        absent = () if reason is not None or raw.mask is None else _absent(manifest, raw.mask)
+        reason = reason or unsound(manifest, raw.values, absent)
         if reason is not None:
             raise _Refused(Status.FAILED, reason)
-        said = answer(manifest, raw.values)
+        said = answer(manifest, raw.values, absent)
         prediction = replace(
             self._prediction(Status.SUCCEEDED),
             findings=said.findings,
@@ -151,6 +153,13 @@ def _accepted(manifest: Manifest, headers: Headers) -> Stack:
         if reason is None:
             return series
     raise _Refused(Status.NOT_ATTEMPTED, reason)
+
+
+def _absent(manifest: Manifest, mask: npt.NDArray[np.uint8]) -> tuple[int, ...]:
+    """Segments that have no voxel, while others have."""
+    counts = np.bincount(mask.ravel(), minlength=len(manifest.segments) + 1)
+    empty = tuple(segment.number for segment in manifest.segments if counts[segment.number] == 0)
+    return empty if len(empty) < len(manifest.segments) else ()
 
 
 def _broken(manifest: Manifest, raw: Raw, volume: Volume) -> Reason | None:

@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import BinaryIO
 
 from pydicom.uid import UID
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
@@ -27,6 +26,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
+from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.deliver import command
 from dicom_node.deliver.command import Fields, Message
 from dicom_node.deliver.destination import Destination
@@ -287,8 +287,8 @@ def _request(destination: Destination, proposals: Sequence[Proposal]) -> bytes:
         ImplementationVersionNameNotification(),
     )
     length.maximum_length_received = destination.max_pdu
-    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
-    version.implementation_version_name = PYNETDICOM_IMPLEMENTATION_VERSION
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     roles = []
     for uid in dict.fromkeys(p.abstract_syntax for p in proposals if p.scp_role):
         role = SCP_SCU_RoleSelectionNegotiation()

@@ -36,13 +36,14 @@ class Scan:
     emphysema_percent: float = 8.0  #: of the lungs
     part: str = "CHEST"  #: in the patient's name and ID
     description: str = "CHEST 1.5 mm STANDARD"
+    priority: str = ""  #: of the order: STAT, HIGH, ROUTINE …; empty: not stated
 
     @property
     def pixel(self) -> float:
         return self.field / self.matrix
 
 
-WHOLE = Scan(emphysema_percent=14.0)  # enough that every reading of the numbers calls it emphysema
+WHOLE = Scan(emphysema_percent=14.0, priority="STAT")  # enough that every reading of the numbers calls it emphysema
 SLAB = Scan(  # the apices are cut off
     step=5.0, bottom=-168.0, slices=34, noise_hu=10.0, part="LOWER CHEST", description="LOWER CHEST 5 mm STANDARD"
 )
@@ -173,7 +174,17 @@ def _header(scan: Scan, names: tuple[object, ...], seed: int) -> Dataset:
     ds.RotationDirection, ds.FilterType = "CW", "BODY"
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = LOWEST, 1, "HU"
     ds.WindowCenter, ds.WindowWidth = [-600, 40], [1500, 400]
+    if scan.priority:
+        ds.RequestAttributesSequence = [_order(scan, subject)]
     return ds
+
+
+def _order(scan: Scan, subject: header.Subject) -> Dataset:
+    """The order that the scan answers (PS3.3 10.6), with its priority as a modality worklist gives it."""
+    item = Dataset()
+    item.RequestedProcedureID, item.ScheduledProcedureStepID = subject.accession, "1"
+    item.RequestedProcedureDescription, item.RequestedProcedurePriority = subject.study, scan.priority
+    return item
 
 
 def _write_slice(

@@ -19,14 +19,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.receive import head as heads
 from storage.blobs import sync_folder
 from storage.facts.errors import Misconfigured, Rejected, Transient
 from storage.facts.study import SLICE_KEYWORDS, Instance
 
 UID = re.compile(r"[0-9.]{1,64}")
-IMPLEMENTATION_UID = "2.25.218730291837465092837465091827364509182"
-IMPLEMENTATION_NAME = "DICOM_NODE_1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +227,8 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
             _element(0x00020002, b"UI", sop_class_uid.encode("ascii")),
             _element(0x00020003, b"UI", sop_instance_uid.encode("ascii")),
             _element(0x00020010, b"UI", transfer_syntax_uid.encode("ascii")),
-            _element(0x00020012, b"UI", IMPLEMENTATION_UID.encode("ascii")),
-            _element(0x00020013, b"SH", IMPLEMENTATION_NAME.encode("ascii"), b" "),
+            _element(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
+            _element(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"), b" "),
             _element(0x00020016, b"AE", origin.calling_ae.encode("ascii", "replace"), b" "),
             _element(0x00020017, b"AE", origin.calling_ae.encode("ascii", "replace"), b" "),
             _element(0x00020018, b"AE", origin.called_ae.encode("ascii", "replace"), b" "),

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationServer
 
-from dicom_node.config import NodeConfig
+from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, NodeConfig
 from dicom_node.receive import contexts, stream
 from dicom_node.receive.index import Closed, Index, Opened, Refused
 from dicom_node.receive.intake import FrontDesk, Request
@@ -53,6 +54,8 @@ class Scp:
         _config.LOG_HANDLER_LEVEL = "none"  # its handlers print data sets, and cost time for each PDU
         settings, node = self._config.receive, self._config.node
         ae = AE(ae_title=node.ae_title)
+        ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         ae.maximum_pdu_size = settings.maximum_pdu
         ae.maximum_associations = 10 * settings.maximum_associations  # ours is counted in _admit
         ae.acse_timeout = settings.association_seconds

@@ -136,6 +136,11 @@ class StreamSocket(AssociationSocket):
             raise Gone("closed")
         self.end += got
 
+    def _shutdown_socket(self) -> None:
+        """Close it, too, after the peer has reset it: the base class then leaves the descriptor open."""
+        super()._shutdown_socket()
+        self.peer.close()
+
     def answer(self, data: bytes) -> None:
         """Send a response. Raises Gone."""
         try:

@@ -43,6 +43,8 @@ def _findings(prediction: Prediction) -> list[Dataset]:
     items.append(code(coding.ANALYSIS_PERFORMED, coding.STATUS[prediction.status]))
     if prediction.reason is not None:
         items.append(code(coding.QUALITY_FINDING, prediction.reason.code))
+    if not statement.was_analysed(prediction):
+        return items  # whatever else the run left behind is no statement about the images
     for finding in prediction.findings:
         items.append(code(finding.condition, coding.PRESENCE[finding.presence]))
         items.append(text(coding.FINDING, statement.finding(finding)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from inference.imaging.irregular import INSUFFICIENT_QUALITY, SOFTWARE_FAILURE
@@ -27,9 +27,14 @@ class Answer:
     urgency_reason: str
 
 
-def unsound(manifest: Manifest, values: Mapping[str, float]) -> Reason | None:
-    """Why the numbers must not be shown: one is missing, not finite or not plausible. None where all are sound."""
+def unsound(manifest: Manifest, values: Mapping[str, float], absent: Collection[int] = ()) -> Reason | None:
+    """Why the numbers must not be shown: one is missing, not finite or not plausible. None where all are sound.
+
+    Nothing is asked of segments that are ``absent`` from the mask: there is nothing to measure, as of a removed lung.
+    """
     for entry in manifest.measurements:
+        if entry.segment in absent:
+            continue
         value = values.get(entry.key)
         if value is None or not math.isfinite(value):
             what = "no value" if value is None else "no finite number"
@@ -45,9 +50,10 @@ def unsound(manifest: Manifest, values: Mapping[str, float]) -> Reason | None:
     return None
 
 
-def answer(manifest: Manifest, values: Mapping[str, float]) -> Answer:
-    """Sound numbers in codes; ``unsound`` must have found nothing."""
-    measured = {entry.key: _measurement(entry, values[entry.key]) for entry in manifest.measurements}
+def answer(manifest: Manifest, values: Mapping[str, float], absent: Collection[int] = ()) -> Answer:
+    """Sound numbers in codes; ``unsound`` must have found nothing. Segments that are ``absent`` have no numbers."""
+    asked = [entry for entry in manifest.measurements if entry.segment not in absent]
+    measured = {entry.key: _measurement(entry, values[entry.key]) for entry in asked}
     urgency, reason = _urgency(manifest, values)
     return Answer(
         findings=tuple(_finding(manifest, entry, values[entry.measurement]) for entry in manifest.findings),
@@ -58,11 +64,11 @@ def answer(manifest: Manifest, values: Mapping[str, float]) -> Answer:
                 category=segment.category.code(),
                 type=segment.type.code(),
                 colour=segment.colour,
-                measurements=tuple(measured[e.key] for e in manifest.measurements if e.segment == segment.number),
+                measurements=tuple(measured[e.key] for e in asked if e.segment == segment.number),
             )
             for segment in manifest.segments
         ),
-        measurements=tuple(measured[entry.key] for entry in manifest.measurements if entry.segment is None),
+        measurements=tuple(measured[entry.key] for entry in asked if entry.segment is None),
         urgency=urgency,
         urgency_reason=reason,
     )

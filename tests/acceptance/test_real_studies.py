@@ -71,9 +71,8 @@ def test_the_intracranial_volume_of_a_real_head_is_the_known_one(outcomes: dict[
 
 def test_the_segmentation_lies_exactly_on_the_source_planes(outcomes: dict[str, Outcome]) -> None:
     outcome = outcomes["mr_t1_studyforrest"]
-    sources = {
-        str(d.SOPInstanceUID): d for d in (pydicom.dcmread(f.path, stop_before_pixels=True) for f in outcome.study.files)
-    }
+    headers = [pydicom.dcmread(file.path, stop_before_pixels=True) for file in outcome.study.files]
+    sources = {str(header.SOPInstanceUID): header for header in headers}
     seg = pydicom.dcmread(outcome.objects["SEG"].path)
 
     shared = seg.SharedFunctionalGroupsSequence[0]

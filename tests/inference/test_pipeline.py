@@ -137,6 +137,20 @@ def test_an_empty_mask_is_no_mask(tmp_path: Path, lung_package: Package, monkeyp
     assert (outcome.mask, outcome.mask_frames) == (None, ())
 
 
+def test_a_lung_that_is_not_there_has_no_numbers_and_withholds_none(
+    tmp_path: Path, lung_package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def algorithm(volume: Volume, package: Package, *, device: str) -> Raw:
+        nothing = {key: 0.0 for key in _values(package) if key.startswith("left_")}
+        return Raw(mask=np.ones(volume.voxels.shape, np.uint8), values=_values(package, **nothing), device=device)
+
+    monkeypatch.setattr("inference.pipeline.find", lambda _name: algorithm)
+    said = run(write(tmp_path, chest()), lung_package).prediction
+    assert said.status is Status.SUCCEEDED
+    assert [len(segment.measurements) for segment in said.segments] == [4, 0]
+    assert len(said.measurements) == 4
+
+
 def test_what_may_succeed_later_is_raised(
     tmp_path: Path, small_brain: Package, lung_package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.shared_data, pytest.mark.filterwarnings("ignore")]  # 
 def headers(archive: Path) -> list[Dataset]:
     with zipfile.ZipFile(archive) as content:
         files = [name for name in sorted(content.namelist()) if not name.endswith("/")]
-        return [dcmread(io.BytesIO(content.read(name)), stop_before_pixels=True) for name in files]
+        data = [content.read(name) for name in files]
+    return [dcmread(io.BytesIO(one), stop_before_pixels=True) for one in data if one[128:132] == b"DICM"]
 
 
 @pytest.mark.parametrize("study", ["mr_t1_enhanced_xa30", "ct_head_tilt_varspacing_ge"])
@@ -43,7 +44,7 @@ def test_a_real_series_gets_its_segmentation_on_its_own_planes(shared_data: Path
 
 
 def test_a_real_radiograph_gets_a_report_that_says_why_it_has_no_segmentation(shared_data: Path) -> None:
-    source = next(d for d in headers(shared_data / "studies" / "cr_chest_6_rsna_nih.zip") if "Rows" in d)
+    source = headers(shared_data / "studies" / "cr_chest_6_rsna_nih.zip")[0]
     labels = builders.two_blobs((5, source.Rows, source.Columns))[2:3]
     objects = made(builders.prediction([source], labels), labels, [source])
     assert list(objects) == ["sr"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import replace
 
@@ -65,8 +66,6 @@ def test_a_new_revision_names_what_it_replaces() -> None:
 
 
 def test_sources_and_mask_are_left_as_they_were() -> None:
-    import copy
-
     sources = [builders.enhanced()]
     labels = labels_on(sources)
     before = copy.deepcopy((sources, labels))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom
@@ -103,8 +105,6 @@ def test_dcmqi_reads_back_every_segment_with_its_volume_and_place(name: str, tmp
 
 def nrrd_centres(path: Path) -> set[tuple[float, ...]]:
     """Patient coordinates (LPS) of the non-zero voxels of an NRRD file."""
-    import gzip
-
     head, _, body = path.read_bytes().partition(b"\n\n")
     fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
     assert fields["space"] == "left-posterior-superior"
@@ -148,8 +148,6 @@ def test_a_segment_without_voxels_is_described_and_shifts_no_colour() -> None:
 
 
 def test_a_label_of_more_than_64_characters_is_cut_to_what_the_standard_allows() -> None:
-    from dataclasses import replace
-
     sources = builders.slices()
     labels = labels_on(sources)
     first, second = builders.segments()

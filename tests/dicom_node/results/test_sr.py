@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -177,8 +178,6 @@ def test_the_reader_is_told_what_it_is_and_is_not() -> None:
 
 
 def test_a_report_on_600_slices_is_small_and_quick() -> None:
-    import time
-
     sources = builders.slices(3)
     labels = labels_on(sources)
     first = sources[0]

@@ -59,6 +59,16 @@ def test_an_empty_mask_makes_a_text_report_that_names_the_segments() -> None:
     )
 
 
+def test_a_failed_run_that_left_a_mask_behind_claims_nothing_of_it() -> None:
+    sources = builders.slices()
+    labels = labels_on(sources)
+    left = builders.prediction(sources, labels, status=Status.FAILED, reason=builders.failure(sources).reason)
+    objects = made(left, labels, sources)
+    assert list(objects) == ["sr"]
+    assert not any("lung:" in sentence or "emphysema" in sentence for sentence in sentences(objects["sr"]))
+    assert not [name for name, _ in codes(objects["sr"]) if name == "Pulmonary emphysema"]
+
+
 def test_it_says_what_was_looked_at_and_by_what() -> None:
     sources = builders.slices()
     report = made(builders.failure(sources), None, sources)["sr"]
