@@ -164,9 +164,7 @@ class Queue:
 
     def hasten_all(self, kind: Kind) -> int:
         """Make every waiting task of a kind due now. Returns how many there were."""
-        rows = list(
-            self._session.scalars(select(TaskRow).where(TaskRow.kind == kind, TaskRow.state == State.WAITING))
-        )
+        rows = list(self._session.scalars(select(TaskRow).where(TaskRow.kind == kind, TaskRow.state == State.WAITING)))
         now = time.time()
         for row in rows:
             row.not_before = row.ready_at = now

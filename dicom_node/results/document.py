@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from highdicom.sr import CodeContentItem, TextContentItem, UIDRefContentItem
 from pydicom.dataset import Dataset
 
+from dicom_node.config import MODEL_NAME
 from dicom_node.results import coding
 from dicom_node.results.coding import concept
-from dicom_node.results.identity import MODEL_NAME, Naming, sign, stamp
+from dicom_node.results.identity import Naming, sign, stamp
 from dicom_node.results.source import Source
 from dicom_node.results.statement import was_analysed
 from storage.facts.prediction import Algorithm, Code, Status

@@ -12,12 +12,11 @@ from datetime import datetime
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicom_node.config import MODEL_NAME
 from dicom_node.results.coding import PROCESSING_EQUIPMENT, item
 from dicom_node.results.normal import as_text
 from storage.facts.prediction import Algorithm, Prediction
 
-#: Manufacturer's Model Name of everything that this node writes; routing knows its own results by it.
-MODEL_NAME = "DICOM AI node"
 _NAMESPACE = uuid.UUID("8d1f0c0e-6f0b-5b52-9b0a-4f1f6f0e2a77")
 _SERIES_NUMBERS = {"sr": 9001, "seg": 9002}
 

@@ -116,4 +116,5 @@ def _usable(prediction: Prediction, mask: Labels | None, origin: source.Source) 
 def _require_faultless(prediction: Prediction, made: Sequence[Composed]) -> None:
     found = [f"{one.kind}: {fault}" for one in made for fault in faults(one.dataset)]
     if found:
-        raise Rejected(f"the result of prediction {prediction.key} is faulty and was held back: {'; '.join(found)}")
+        shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+        raise Rejected(f"the result of prediction {prediction.key} is faulty and was held back: {shown}")

@@ -17,8 +17,9 @@ from highdicom.seg import Segmentation as HighdicomSegmentation
 from highdicom.seg import SegmentationTypeValues, SegmentDescription
 from pydicom.dataset import Dataset
 
+from dicom_node.config import MODEL_NAME
 from dicom_node.results.coding import concept
-from dicom_node.results.identity import MODEL_NAME, Naming, sign, stamp
+from dicom_node.results.identity import Naming, sign, stamp
 from dicom_node.results.normal import as_text
 from dicom_node.results.planes import numbers, per_frame
 from dicom_node.results.source import Source

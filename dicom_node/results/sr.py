@@ -27,10 +27,11 @@ from highdicom.sr import (
 from highdicom.sr import Measurement as MeasurementTemplate
 from pydicom.dataset import Dataset
 
+from dicom_node.config import MODEL_NAME
 from dicom_node.results import coding, region, statement
 from dicom_node.results.coding import concept
 from dicom_node.results.document import COMPREHENSIVE_3D_SR, Circumstance, code, container, document, image, text
-from dicom_node.results.identity import MODEL_NAME, Naming
+from dicom_node.results.identity import Naming
 from dicom_node.results.region import Region
 from dicom_node.results.statement import is_actionable
 from storage.facts.errors import Rejected

@@ -54,10 +54,13 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
             instances = tx.studies.instances(task.series_uid or "")
             series = tx.studies.series(task.series_uid or "")
             earlier = tx.predictions.predecessors(kept.prediction) if kept else []
+            made = bool(tx.predictions.objects(task.key))
         if kept is None or series is None:
             raise Rejected(f"there is no prediction {task.key}")
-        asked = Urgency(int(task.payload.get("asked", Urgency.ROUTINE)))
-        urgency, why = afterwards.decide(kept.prediction, series.header, asked)
+        urgency, why = kept.prediction.urgency, kept.prediction.urgency_reason
+        if not made:  # what was once written into objects stays, whatever the policy is now
+            asked = Urgency(int(task.payload.get("asked", Urgency.ROUTINE)))
+            urgency, why = afterwards.decide(kept.prediction, series.header, asked)
         prediction = dataclasses.replace(kept.prediction, urgency=urgency, urgency_reason=why)
         made_at = datetime.datetime.fromtimestamp(kept.made_at).astimezone()
         sources = _sources(ledger.data, prediction, instances)

@@ -1,8 +1,8 @@
 """Decides how soon a person should look, and says why.
 
 The policy: the highest of three claims stands, which are the order's priority, the rule's urgency and the model's
-finding. A research package stays at ROUTINE whatever is claimed, unless the site has allowed it to raise: what is not
-for diagnosis is not for triage either.
+finding. The finding of a research package claims nothing unless the site has allowed it: what is not for diagnosis is
+not for triage either. What a person ordered, or an administrator wrote into a rule, stands whatever the model is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ ORDER_PRIORITIES: dict[str, Urgency] = {
     "LOW": Urgency.ROUTINE,
 }
 
+_NOTHING = "neither the finding, the order nor the rule asks for more"
+
 
 def decide(
     finding: Urgency,
@@ -32,20 +34,21 @@ def decide(
     research_may_raise: bool = False,
 ) -> tuple[Urgency, str]:
     """The urgency of a result, and the sentence that explains it (without a full stop)."""
+    heard = finding if research_may_raise or not research else Urgency.ROUTINE
     claims = {
-        "the model's finding": finding,
+        "the model's finding": heard,
         "the order's priority": order,
         "the routing rule or an earlier order": rule,
     }
     highest = max(claims.values())
+    unheard = "; research packages do not raise studies here" if finding > highest else ""
     if highest is Urgency.ROUTINE:
-        return Urgency.ROUTINE, "neither the finding, the order nor the rule asks for more"
+        said = "neither the order nor the rule asks for more" if unheard else _NOTHING
+        return Urgency.ROUTINE, f"{said}{unheard}"
     told = " and ".join(f"{who} asks for {highest.name}" for who, claim in claims.items() if claim is highest)
-    if finding is highest and finding_reason:
+    if heard is highest and finding_reason:
         told += f" ({finding_reason.rstrip('. ')})"
-    if research and not research_may_raise:
-        return Urgency.ROUTINE, f"{told}, but research packages do not raise studies here"
-    return highest, told
+    return highest, f"{told}{unheard}"
 
 
 def decider(*, research_may_raise: bool) -> Callable[[Prediction, Header, Urgency], tuple[Urgency, str]]:

@@ -40,7 +40,7 @@ modality = ["CT"]
 [[segments]]
 number = 1
 label = "Part"
-category = {{ value = "123037004", scheme = "SCT", meaning = "Anatomical Structure" }}
+category = {{ value = "91723000", scheme = "SCT", meaning = "Anatomical Structure" }}
 type = {{ value = "39607008", scheme = "SCT", meaning = "Lung" }}
 colour = [1, 2, 3]
 
