@@ -8,7 +8,6 @@ Its name ends in ``.dcm``; a ``.part`` file was never acknowledged. File meta in
 from __future__ import annotations
 
 import errno
-import hashlib
 import mmap
 import os
 import re
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.receive import head as heads
@@ -102,7 +103,7 @@ class Sink:
     def __init__(self, incoming: Incoming, name: str, origin: Origin, uids: tuple[str, str, str]) -> None:
         self._incoming, self._origin, self._uids = incoming, origin, uids
         self._part, self._final = incoming.folder / f"{name}.part", incoming.folder / f"{name}.dcm"
-        self._head, self._digest, self._size = bytearray(), hashlib.sha256(), 0
+        self._head, self._digest, self._size = bytearray(), blake3(), 0
         self._meta = file_meta(*uids, origin)
         self._handle = -1
         try:
@@ -246,7 +247,7 @@ def read_landed(path: Path) -> Landed:
         offset = 144 + struct.unpack("<L", start[140:144])[0]
         meta = _read_meta(file.read(offset - 144))
         head = file.read(heads.HEAD_BYTES)
-        digest = hashlib.sha256(head)
+        digest = blake3(head)
         while chunk := file.read(1 << 20):
             digest.update(chunk)
         size = file.tell()

@@ -38,7 +38,7 @@ def decide(
     claims = {
         "the model's finding": heard,
         "the order's priority": order,
-        "the routing rule or an earlier order": rule,
+        "the routing rule": rule if rule > order else Urgency.ROUTINE,  # it carries the order's priority along
     }
     highest = max(claims.values())
     unheard = "; research packages do not raise studies here" if finding > highest else ""
