@@ -34,6 +34,7 @@ ae_title = "{node}"
 bind = "127.0.0.1"
 port = 0
 data = "data"
+{database}
 
 [receive]
 refuse_below_mb = 200
@@ -78,8 +79,8 @@ class Progress:
 class Session:
     """Use as a context manager. ``folder`` is emptied of an earlier session first."""
 
-    def __init__(self, folder: Path, models: Path) -> None:
-        self.folder, self._models = folder, models
+    def __init__(self, folder: Path, models: Path, database: str | None = None) -> None:
+        self.folder, self._models, self._database = folder, models, database
         self.path, self.log = folder / "node.toml", folder / "node.log"
         self.pacs = StandInPacs(folder / "pacs", ae_title=PACS)
         self.config: NodeConfig
@@ -91,11 +92,17 @@ class Session:
         self._clear()
         self.pacs.start()
         try:
-            text = _TOML.format(node=NODE, pacs=PACS, port=self.pacs.port, models=json.dumps(str(self._models)))
+            text = _TOML.format(
+                node=NODE,
+                pacs=PACS,
+                port=self.pacs.port,
+                models=json.dumps(str(self._models)),
+                database="" if self._database is None else f"database = {json.dumps(self._database)}",
+            )
             self.path.write_text(text, encoding="utf-8")
             self.config = load(self.path)
             self.start_node()
-            self.ledger = Ledger(self.config.node.data)
+            self.ledger = Ledger(self.config.node.data, self.config.database_url())
             self._put_rules()
         except BaseException:
             self._stop()

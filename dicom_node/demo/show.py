@@ -18,6 +18,7 @@ from storage.facts.prediction import Measurement, Prediction
 from storage.facts.study import Urgency
 
 _COLOURS = {Urgency.STAT: "bold red", Urgency.HIGH: "yellow", Urgency.ROUTINE: "green"}
+MOST_COLUMNS = 4  #: studies side by side; more are summed up
 _STAGES = {
     "assemble": "complete?", "route": "route", "infer": "model", "report": "SR, SEG", "deliver": "C-STORE",
     "commit": "commitment", "announce": "UPS",
@@ -115,12 +116,17 @@ def times(console: Console, session: Session, scenes: Sequence[Scene]) -> None:
     )  # fmt: skip
     table.add_column("Stage")
     columns: list[list[str]] = []
-    for scene in scenes:
-        if scene.study is None:
-            continue
-        table.add_column(scene.title, justify="right")
+    known = [scene for scene in scenes if scene.study is not None]
+    groups = [(scene.title, [scene]) for scene in known] if len(known) <= MOST_COLUMNS else [("All studies", known)]
+    for title, members in groups:
+        table.add_column(title, justify="right")
         with session.ledger.read() as reading:
-            tasks = views.tasks(reading, study=scene.study.study_uid, limit=1000)
+            tasks = [
+                task
+                for scene in members
+                if scene.study is not None
+                for task in views.tasks(reading, study=scene.study.study_uid, limit=1000)
+            ]
         columns.append([_spans(tasks, kind) for kind in _STAGES])
     for row, name in enumerate(_STAGES.values()):
         table.add_row(name, *(column[row] for column in columns))
