@@ -18,12 +18,13 @@ from typing import IO, Any
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig
 from dicom_node.deliver.stage import take_reports
-from dicom_node.receive.assembly import QuietTime, expect
+from dicom_node.receive.assembly import expect
 from dicom_node.receive.index import Index
 from dicom_node.receive.intake import FrontDesk
 from dicom_node.receive.landing import Incoming
 from dicom_node.receive.scp import Scp
 from dicom_node.supervisor import Child, Supervisor
+from dicom_node.wiring import completeness_of
 from storage.facts.errors import Misconfigured, Transient
 from storage.ledger import Ledger, this_host
 
@@ -58,7 +59,7 @@ class Node:
             refuse_below=receive.refuse_below_mb * 2**20,
         )
         self._incoming = incoming
-        self._index = Index(self.ledger, expect(QuietTime(settings=receive)), durable=incoming.durable)
+        self._index = Index(self.ledger, expect(completeness_of(config)), durable=incoming.durable)
         self.desk = FrontDesk(incoming, self._index)
         self.scp = Scp(config, self.desk, self._index, take_reports(self.ledger, ACTOR))
         self._clock = Clock(self.ledger, config.upkeep)

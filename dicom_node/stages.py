@@ -10,11 +10,10 @@ from importlib.metadata import version
 
 from dicom_node.config import NodeConfig
 from dicom_node.deliver.stage import commit, deliver, deliveries
-from dicom_node.receive.assembly import QuietTime, assemble
 from dicom_node.results.identity import NodeIdentity
 from dicom_node.results.stage import Afterwards, report
 from dicom_node.route.router import route
-from dicom_node.wiring import identity_of, read_header, routes_of
+from dicom_node.wiring import assembly_of, identity_of, routes_of
 from dicom_node.worklist import priority
 from dicom_node.worklist.stage import announce
 from storage import lifeline, upkeep
@@ -74,7 +73,7 @@ def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
         announce_from=Urgency[config.worklist.ups_from] if ups else None,
     )
     handlers = {
-        Kind.ASSEMBLE: assemble(ledger, QuietTime(settings=config.receive), read_header),
+        Kind.ASSEMBLE: assembly_of(config, ledger).handler(),
         Kind.ROUTE: route(ledger, identity_of(config), priority.of_order),
         Kind.REPORT: report(ledger, identity, afterwards),
         Kind.DELIVER: deliver(ledger, routes, "delivery"),

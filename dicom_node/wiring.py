@@ -10,10 +10,11 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from dicom_node.config import MODEL_NAME, DestinationSection, NodeConfig
+from dicom_node.deliver import query
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.stage import Route, Routes
-from dicom_node.receive.assembly import representative
+from dicom_node.receive.assembly import AskTheSource, Assembly, QuietTime, Source, representative
 from dicom_node.route.header import header_of
 from dicom_node.route.provenance import NodeIdentity
 from storage.facts.errors import NodeError, Rejected
@@ -57,6 +58,55 @@ def routes_of(config: NodeConfig) -> Routes:
         )
         for name, section in config.destinations.items()
     }
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Pacs:
+    """A peer that answers C-FIND, and C-MOVE if that is wanted. See receive.assembly.Source."""
+
+    destination: Destination
+    fetch_to: str | None  #: AE title of this node; None: nothing is fetched
+
+    def count(self, study_uid: str, series_uid: str) -> int | None:
+        """See Source."""
+        return query.counts(self.destination, study_uid).get(series_uid)
+
+    def fetch(self, study_uid: str, series_uid: str) -> bool:
+        """See Source."""
+        if self.fetch_to is None:
+            return False
+        query.retrieve(self.destination, study_uid, series_uid, self.fetch_to)
+        return True
+
+
+def sources_of(config: NodeConfig) -> dict[str, Source]:
+    """The peers that can be asked, by their calling AE title."""
+    return {
+        peer.ae_title: Pacs(
+            destination=destination_of(config, peer.query, config.destinations[peer.query]),
+            fetch_to=config.node.ae_title if peer.fetch else None,
+        )
+        for peer in config.receive.peers
+        if peer.query is not None
+    }
+
+
+def completeness_of(config: NodeConfig) -> AskTheSource:
+    """When a series counts as complete at this site."""
+    askable = frozenset(peer.ae_title for peer in config.receive.peers if peer.query is not None)
+    return AskTheSource(quiet=QuietTime(settings=config.receive), askable=askable)
+
+
+def assembly_of(config: NodeConfig, ledger: Ledger) -> Assembly:
+    """The ASSEMBLE stage of this site."""
+    completeness = completeness_of(config)
+    return Assembly(
+        ledger=ledger,
+        completeness=completeness,
+        quiet=completeness.quiet,
+        sources=sources_of(config),
+        read_header=read_header,
+    )
 
 
 def identity_of(config: NodeConfig) -> NodeIdentity:

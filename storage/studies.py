@@ -143,6 +143,7 @@ class Studies:
             open_associations=len(associations) - len(closed),
             last_closed_at=(last.closed_at or 0.0) if last else 0.0,
             last_ending=(last.ending or "") if last else "",
+            associations=len(associations),
         )
 
     def complete(self, series_uid: str, header: Header) -> Series:

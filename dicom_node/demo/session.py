@@ -32,7 +32,7 @@ _TOML = """\
 [node]
 ae_title = "{node}"
 bind = "127.0.0.1"
-port = 0
+port = {node_port}
 data = "data"
 {database}
 
@@ -77,10 +77,13 @@ class Progress:
 
 
 class Session:
-    """Use as a context manager. ``folder`` is emptied of an earlier session first."""
+    """Use as a context manager. ``folder`` is emptied of an earlier session first; ``more`` is further TOML."""
 
-    def __init__(self, folder: Path, models: Path, database: str | None = None) -> None:
-        self.folder, self._models, self._database = folder, models, database
+    def __init__(
+        self, folder: Path, models: Path, *, database: str | None = None, more: str = "", port: int = 0
+    ) -> None:
+        self.folder, self._models, self._database, self._more = folder, models, database, more
+        self._node_port = port  # to listen on; 0 takes a free one
         self.path, self.log = folder / "node.toml", folder / "node.log"
         self.pacs = StandInPacs(folder / "pacs", ae_title=PACS)
         self.config: NodeConfig
@@ -96,10 +99,11 @@ class Session:
                 node=NODE,
                 pacs=PACS,
                 port=self.pacs.port,
+                node_port=self._node_port,
                 models=json.dumps(str(self._models)),
                 database="" if self._database is None else f"database = {json.dumps(self._database)}",
             )
-            self.path.write_text(text, encoding="utf-8")
+            self.path.write_text(text + self._more, encoding="utf-8")
             self.config = load(self.path)
             self.start_node()
             self.ledger = Ledger(self.config.node.data, self.config.database_url())

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from dicom_node.config import ReceiveSection
 from storage.facts.arrival import Evidence
-from storage.facts.errors import Rejected
-from storage.facts.study import UNREADABLE, Header, Instance
+from storage.facts.errors import NodeError, Rejected
+from storage.facts.study import MISSING, UNREADABLE, Header, Instance
 from storage.facts.task import Kind, Later, Next, Task
 from storage.ledger import Ledger, Transaction
 from storage.stage import Done, Handler
 
+log = logging.getLogger(__name__)
+
+ASK_SECONDS = 0.2  #: after the end of an association, before the source is asked
+ASK_OPEN_SECONDS = 3.0  #: after the last object, while an association stays open
+ASK_AGAIN_SECONDS = (1.0, 30.0)  #: the least and the most between two questions
+
 #: Reads the whole header of a stored file as plain data.
 ReadHeader = Callable[[Path], Header]
+
+
+class Source(Protocol):
+    """A peer that can be asked what it has."""
+
+    def count(self, study_uid: str, series_uid: str) -> int | None:
+        """How many objects it has of a series; None when it does not know the series. Raises NodeError."""
+
+    def fetch(self, study_uid: str, series_uid: str) -> bool:
+        """Have it send the series again; False when that is not wanted. Raises NodeError."""
+
+
+Sources = Mapping[str, Source]  #: by calling AE title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +52,7 @@ class Completeness(Protocol):
     """Decides from evidence. Asked again whenever something happens to the series."""
 
     def __call__(self, evidence: Evidence) -> Due:
-        """The moment from which the series is complete, on this evidence."""
+        """The moment from which the series is complete, or from which its source should be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +79,64 @@ class QuietTime:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskTheSource:
+    """The moment to ask a source that can be asked; a quiet time where there is none."""
+
+    quiet: QuietTime
+    askable: frozenset[str]  #: calling AE titles
+
+    def __call__(self, evidence: Evidence) -> Due:
+        """See Completeness."""
+        if evidence.series.calling_ae not in self.askable:
+            return self.quiet(evidence)
+        if evidence.open_associations:
+            return Due(at=evidence.last_at + ASK_OPEN_SECONDS, why="its association is open, the source can be asked")
+        return Due(at=max(evidence.last_at, evidence.last_closed_at) + ASK_SECONDS, why="the source can be asked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the source's answer means."""
+
+    complete: bool
+    why: str
+    again: float = 0.0  #: seconds since the epoch; when to look again
+    missing: int = 0
+
+
+def judge(evidence: Evidence, expected: int | None, quiet: Due, give_up: float, now: float) -> Judgement:
+    """Weigh what the source says it has against what is here.
+
+    Equal numbers are believed at once when one association brought the whole series. When several did, the source may
+    itself still be receiving, object by object: then they must have stayed equal for the quiet time.
+    """
+    here = evidence.series.instances
+    if expected is None or expected < here:
+        if now >= quiet.at:
+            return Judgement(complete=True, why=f"{quiet.why}; the source does not tell more")
+        return Judgement(complete=False, why=f"the source does not tell; {quiet.why}", again=quiet.at)
+    if expected == here:
+        if evidence.associations <= 1 and not evidence.open_associations:
+            return Judgement(complete=True, why=f"the source has {expected} objects of it, all are here")
+        if now >= quiet.at:
+            return Judgement(complete=True, why=f"the source still has {expected} objects of it, all are here")
+        why = f"all {expected} are here, but the source may still receive"
+        return Judgement(complete=False, why=why, again=quiet.at)
+    missing = expected - here
+    if now >= evidence.last_at + give_up:
+        why = f"given up: the source has {expected} objects of it, {missing} never came"
+        return Judgement(complete=True, why=why, missing=missing)
+    least, most = ASK_AGAIN_SECONDS
+    again = now + min(max((now - evidence.last_at) / 2, least), most)
+    return Judgement(
+        complete=False,
+        why=f"the source has {expected} objects of it, {missing} are not here yet",
+        again=min(again, evidence.last_at + give_up),
+        missing=missing,
+    )
+
+
 def expect(completeness: Completeness) -> Callable[[Transaction, Sequence[str]], None]:
     """What the index calls for every series to which something happened: its ASSEMBLE task is made, or moved."""
 
@@ -82,32 +160,80 @@ def expect(completeness: Completeness) -> Callable[[Transaction, Sequence[str]],
     return see_to
 
 
-def assemble(ledger: Ledger, completeness: Completeness, read_header: ReadHeader) -> Handler:
-    """The ASSEMBLE stage: waits until the series is complete, then closes its revision and lets it be routed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """What the ASSEMBLE stage works with."""
 
-    def work(task: Task) -> Done | Later:
+    ledger: Ledger
+    completeness: Completeness
+    quiet: QuietTime
+    sources: Sources
+    read_header: ReadHeader
+
+    def handler(self) -> Handler:
+        """The ASSEMBLE stage: waits until the series is complete, then closes its revision and lets it be routed."""
+        return Handler(work=self.work)
+
+    def work(self, task: Task) -> Done | Later:
+        """See Handler."""
         series_uid = task.series_uid or ""
-        with ledger.begin_reading() as tx:
+        with self.ledger.begin_reading() as tx:
             evidence = tx.studies.evidence(series_uid)
             instances = tx.studies.instances(series_uid)
         if evidence is None or not instances:
             raise Rejected(f"series {series_uid} is not in the ledger")
-        due = completeness(evidence)
+        due = self.completeness(evidence)
         if due.at > time.time():
             return Later(at=due.at, why=due.why)
+        judgement = self._judge(evidence)
+        if not judgement.complete:
+            return Later(at=judgement.again, why=judgement.why)
         if len(instances) <= evidence.complete_instances:
             return Done(note={"why": "nothing new has come"})
-        header, unreadable = _header(ledger.data, representative(instances), read_header)
-        revision = evidence.series.revision + 1
+        return self._close(evidence, instances, judgement)
+
+    def _judge(self, evidence: Evidence) -> Judgement:
+        series, quiet = evidence.series, self.quiet(evidence)
+        source = self.sources.get(series.calling_ae)
+        if source is None:
+            return Judgement(complete=time.time() >= quiet.at, why=quiet.why, again=quiet.at)
+        try:
+            expected = source.count(series.study_uid, series.series_uid)
+        except NodeError as error:
+            log.warning("series %s: the source cannot be asked: %s", series.series_uid, error)
+            expected = None
+        give_up = self.quiet.settings.incomplete_after_seconds
+        judgement = judge(evidence, expected, quiet, give_up, time.time())
+        if judgement.missing and not judgement.complete and time.time() > quiet.at:
+            self._fetch(source, evidence)
+        return judgement
+
+    def _fetch(self, source: Source, evidence: Evidence) -> None:
+        """Nothing came for the quiet time, and the source has more: an ordinary PACS does not try again by itself."""
+        series = evidence.series
+        try:
+            if source.fetch(series.study_uid, series.series_uid):
+                log.info("series %s: asked the source to send it again", series.series_uid)
+        except NodeError as error:
+            log.warning("series %s: what is missing cannot be fetched: %s", series.series_uid, error)
+
+    def _close(self, evidence: Evidence, instances: Sequence[Instance], judgement: Judgement) -> Done:
+        series_uid, revision = evidence.series.series_uid, evidence.series.revision + 1
+        header, unreadable = _header(self.ledger.data, representative(instances), self.read_header)
+        if judgement.missing:
+            header = {**header, MISSING: judgement.missing}
         route = Next(kind=Kind.ROUTE, key=f"{series_uid}/{revision}", payload={"revision": revision})
 
         def record(tx: Transaction) -> None:
             tx.studies.complete(series_uid, header)
 
-        note = {"why": due.why, "instances": len(instances), "unreadable": unreadable or None}
+        note = {
+            "why": judgement.why,
+            "instances": len(instances),
+            "missing": judgement.missing or None,
+            "unreadable": unreadable or None,
+        }
         return Done(follow=(route,), record=record, note=note)
-
-    return Handler(work=work)
 
 
 def _header(data: Path, instance: Instance, read_header: ReadHeader) -> tuple[Header, str]:

@@ -28,3 +28,4 @@ class Evidence:
     open_associations: int  #: that carried objects of this series and are still open
     last_closed_at: float  #: end of the last association that carried it; 0 if none ended
     last_ending: str  #: released, aborted, lost, or empty
+    associations: int = 0  #: that carried objects of this series

@@ -15,6 +15,9 @@ Header = Mapping[str, Any]
 #: Key of a header that is only what the index has, because the object could not be read: the reason why.
 UNREADABLE = "_unreadable"
 
+#: Key of the header of a series that went on incomplete: how many objects the source has and the node has not.
+MISSING = "_missing"
+
 
 class Urgency(IntEnum):
     """How soon a person should look; also the order of the node's own queue."""

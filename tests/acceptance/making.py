@@ -35,12 +35,12 @@ def write_package(models: Path) -> None:
     (folder / "model.toml").write_text(text, encoding="utf-8")
 
 
-def put_rule(session: Session, urgency: Urgency = Urgency.STAT) -> None:
+def put_rule(session: Session, urgency: Urgency = Urgency.STAT, destinations: tuple[str, ...] = ("pacs",)) -> None:
     """Route every CT to that package, and nothing else."""
     with session.ledger.begin("test") as tx:
         for rule in tx.catalogue.rules():
             tx.catalogue.remove_rule(rule.name)
         rule = Rule(
-            name="coarse", expression='Modality == "CT"', package=PACKAGE, destinations=("pacs",), urgency=urgency
+            name="coarse", expression='Modality == "CT"', package=PACKAGE, destinations=destinations, urgency=urgency
         )
         tx.catalogue.put_rule(rule)

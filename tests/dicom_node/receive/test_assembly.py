@@ -7,13 +7,43 @@ import time
 import pytest
 
 from dicom_node.config import ReceiveSection
-from dicom_node.receive.assembly import QuietTime, assemble, expect, representative
-from dicom_node.receive.policy import admit
+from dicom_node.receive.assembly import (
+    AskTheSource,
+    Assembly,
+    Completeness,
+    Due,
+    QuietTime,
+    Source,
+    expect,
+    judge,
+    representative,
+)
+from dicom_node.receive.policy import Caller, admit
 from storage.facts.arrival import Arrival, Evidence
+from storage.facts.errors import Transient
 from storage.facts.study import Instance, Series
 from storage.facts.task import Kind, Later
 from storage.ledger import Ledger
 from storage.stage import Done
+
+
+class Pacs:
+    """A source that can be asked."""
+
+    def __init__(self, number: int | None, *, down: bool = False) -> None:
+        self.number, self.down, self.fetched = number, down, 0
+
+    def count(self, study_uid: str, series_uid: str) -> int | None:
+        del study_uid, series_uid
+        if self.down:
+            raise Transient("it does not answer")
+        return self.number
+
+    def fetch(self, study_uid: str, series_uid: str) -> bool:
+        del study_uid, series_uid
+        self.fetched += 1
+        return True
+
 
 SETTINGS = ReceiveSection(quiet_seconds=2, quiet_seconds_open=20, quiet_seconds_broken=15)
 
@@ -29,6 +59,17 @@ def an_instance(number: int, series: str = "1.2.3.1") -> Instance:
         size=10,
         digest=f"{number:064x}",
         header={"Modality": "CT", "InstanceNumber": number},
+    )
+
+
+def assembly(ledger: Ledger, completeness: Completeness, source: Source | None = None) -> Assembly:
+    patient = ReceiveSection(quiet_seconds=0, quiet_seconds_open=20, quiet_seconds_broken=0)
+    return Assembly(
+        ledger=ledger,
+        completeness=completeness,
+        quiet=QuietTime(settings=patient),
+        sources={} if source is None else {"PACS": source},
+        read_header=lambda _path: {"Modality": "CT"},
     )
 
 
@@ -63,7 +104,7 @@ def test_the_quiet_time_depends_on_how_sure_the_end_is(open_associations: int, e
 
 
 def test_a_complete_series_is_routed_and_a_late_object_makes_another_revision(ledger: Ledger) -> None:
-    handler = assemble(ledger, lambda _evidence: _Now(), lambda _path: {"Modality": "CT"})
+    handler = assembly(ledger, lambda _evidence: Due(at=0.0, why="now"))
     routed: list[str] = []
     for numbers in ((1, 2, 3), (4,)):
         arrive(ledger, *numbers)
@@ -86,7 +127,7 @@ def test_a_complete_series_is_routed_and_a_late_object_makes_another_revision(le
 
 def test_a_series_that_is_not_yet_quiet_is_looked_at_later(ledger: Ledger) -> None:
     arrive(ledger, 1)
-    handler = assemble(ledger, QuietTime(settings=SETTINGS), lambda _path: {})
+    handler = assembly(ledger, QuietTime(settings=SETTINGS))
     with ledger.begin("test") as tx:
         assert tx.queue.claim([Kind.ASSEMBLE], 30) is None  # not due
         tx.queue.hasten(Kind.ASSEMBLE, "1.2.3.1/1", 0.0)
@@ -112,6 +153,85 @@ def test_each_new_object_moves_the_moment_of_completeness(ledger: Ledger) -> Non
     assert second >= first + 0.05
 
 
+def evidence_of(here: int, *, associations: int = 1, open_associations: int = 0) -> Evidence:
+    series = Series(
+        series_uid="1", study_uid="1", modality="CT", calling_ae="PACS", called_ae="N", revision=0, instances=here,
+        header={},
+    )  # fmt: skip
+    return Evidence(
+        series=series, complete_instances=0, last_at=100.0, open_associations=open_associations, last_closed_at=100.5,
+        last_ending="released", associations=associations,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("here", "associations", "opened", "expected", "now", "complete", "missing", "words"),
+    [
+        (5, 1, 0, 5, 100.7, True, 0, "has 5 objects of it, all are here"),
+        (5, 3, 0, 5, 100.7, False, 0, "may still receive"),
+        (5, 3, 0, 5, 102.6, True, 0, "still has 5"),
+        (5, 1, 1, 5, 103.5, True, 0, "still has 5"),
+        (3, 1, 0, 5, 101.0, False, 2, "2 are not here yet"),
+        (3, 1, 0, 5, 699.0, False, 2, "2 are not here yet"),
+        (3, 1, 0, 5, 700.0, True, 2, "2 never came"),
+        (5, 1, 0, None, 101.0, False, 0, "does not tell"),
+        (5, 1, 0, None, 102.6, True, 0, "does not tell"),
+        (5, 1, 0, 3, 101.0, False, 0, "does not tell"),
+    ],
+)
+def test_what_the_source_says_is_weighed_against_what_is_here(
+    here: int,
+    associations: int,
+    opened: int,
+    expected: int | None,
+    now: float,
+    complete: bool,
+    missing: int,
+    words: str,
+) -> None:
+    evidence = evidence_of(here, associations=associations, open_associations=opened)
+
+    judgement = judge(evidence, expected, Due(at=102.5, why="quiet"), 600.0, now)
+
+    assert (judgement.complete, judgement.missing) == (complete, missing)
+    assert words in judgement.why
+    assert complete or now < judgement.again <= now + 30
+
+
+def test_a_source_that_can_be_asked_is_asked_soon_and_others_are_given_the_quiet_time() -> None:
+    completeness = AskTheSource(quiet=QuietTime(settings=SETTINGS), askable=frozenset({"PACS"}))
+
+    assert completeness(evidence_of(3)).at == pytest.approx(100.7)
+    assert completeness(evidence_of(3, open_associations=1)).at == pytest.approx(103.0)
+    other = AskTheSource(quiet=QuietTime(settings=SETTINGS), askable=frozenset())
+    assert other(evidence_of(3)).at == pytest.approx(102.5)
+
+
+@pytest.mark.parametrize("source", [Pacs(3), Pacs(None), Pacs(3, down=True)], ids=["agrees", "silent", "down"])
+def test_a_source_that_agrees_or_cannot_answer_lets_the_series_go(ledger: Ledger, source: Pacs) -> None:
+    arrive(ledger, 1, 2, 3)
+    with ledger.begin("test") as tx:
+        task = _claim(tx)
+
+    result = assembly(ledger, lambda _evidence: Due(at=0.0, why="asked"), source).work(task)
+
+    assert isinstance(result, Done)
+    assert source.fetched == 0
+
+
+def test_what_is_missing_is_fetched_and_waited_for(ledger: Ledger) -> None:
+    arrive(ledger, 1, 2, 3)
+    source = Pacs(5)
+    with ledger.begin("test") as tx:
+        task = _claim(tx)
+
+    result = assembly(ledger, lambda _evidence: Due(at=0.0, why="asked"), source).work(task)
+
+    assert isinstance(result, Later)
+    assert "2 are not here yet" in result.why
+    assert source.fetched == 1
+
+
 def test_the_middle_instance_speaks_for_the_series() -> None:
     assert representative([an_instance(n) for n in (9, 1, 5, 2, 7)]).header["InstanceNumber"] == 5
 
@@ -133,14 +253,9 @@ def test_who_may_associate(calling: str, called: str, address: str, reason: int 
         {"peers": [{"ae_title": "PACS", "addresses": ["10.0.0.0/24"]}, {"ae_title": "MODALITY"}]}
     )
 
-    refusal = admit(calling, called, address, "NODE", settings)
+    refusal = admit(Caller(calling=calling, called=called, address=address), "NODE", settings)
 
     assert (refusal.reason if refusal else None) == reason
-
-
-class _Now:
-    at = 0.0
-    why = "now"
 
 
 def _claim(tx: object) -> object:

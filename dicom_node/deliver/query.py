@@ -1,0 +1,128 @@
+"""Asks a PACS what it has of a study, and to send again what is missing here (PS3.4 Annex C, Study Root)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom.dsutils import decode, encode
+
+from dicom_node.deliver import command
+from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Association, Body, Context, Proposal
+from dicom_node.deliver.command import Message
+from dicom_node.deliver.destination import Destination
+from dicom_node.deliver.refusal import meaning
+from storage.facts.errors import Rejected, Transient
+
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+_PENDING = frozenset({0xFF00, 0xFF01})
+_MOVE_DESTINATION = 0x0600
+_COMPLETED, _FAILED = 0x1021, 0x1022  #: Number of Completed and of Failed Sub-operations
+MOST_ANSWERS = 100_000
+
+
+def counts(destination: Destination, study_uid: str) -> Mapping[str, int]:
+    """How many objects the PACS has of each series of a study.
+
+    From Number of Series Related Instances (0020,1209) where it tells, which is optional (PS3.4 C.3.4), else by
+    counting its objects. Raises Rejected when it does not offer C-FIND to this node, Transient when it cannot be asked.
+    """
+    with _associated(destination, FIND) as association:
+        context = _context(association, FIND)
+        wanted = _identifier("SERIES", study_uid, "SeriesInstanceUID", "NumberOfSeriesRelatedInstances")
+        found: dict[str, int] = {}
+        silent: list[str] = []
+        for answer in _find(association, context, wanted):
+            series_uid = str(answer.get("SeriesInstanceUID", "") or "")
+            number = answer.get("NumberOfSeriesRelatedInstances")
+            if series_uid and number not in (None, ""):
+                found[series_uid] = int(number)
+            elif series_uid:
+                silent.append(series_uid)
+        for series_uid in silent:
+            image = _identifier("IMAGE", study_uid, "SOPInstanceUID")
+            image.SeriesInstanceUID = UID(series_uid)
+            found[series_uid] = len({str(a.get("SOPInstanceUID", "")) for a in _find(association, context, image)})
+        return found
+
+
+def retrieve(destination: Destination, study_uid: str, series_uid: str, to_ae: str) -> tuple[int, int]:
+    """Have the PACS send a series to ``to_ae`` (C-MOVE). Returns how many objects it sent and how many it could not.
+
+    Raises Rejected when it does not offer C-MOVE or does not know that AE title, Transient when it cannot be asked.
+    """
+    with _associated(destination, MOVE) as association:
+        context = _context(association, MOVE)
+        wanted = _identifier("SERIES", study_uid)
+        wanted.SeriesInstanceUID = UID(series_uid)
+        request = _request(0x0021, MOVE) | {_MOVE_DESTINATION: to_ae}
+        message_id = association.send(context, request, _body(wanted, context))
+        for message in _answers(association, request, message_id):
+            status = message.number(command.STATUS) or 0
+            if status in _PENDING:
+                continue
+            if status == 0xA801:
+                raise Rejected(f"{destination} does not know the AE title {to_ae}: add it there as a C-MOVE target")
+            if status != 0x0000 and status & 0xF000 != 0xB000:
+                raise Transient(f"{destination} did not send series {series_uid}: {meaning(status)}")
+            return message.number(_COMPLETED) or 0, message.number(_FAILED) or 0
+    raise Transient(f"{destination} ended the retrieval without an answer")
+
+
+def _associated(destination: Destination, sop_class: str) -> Association:
+    return Association(destination, [Proposal(abstract_syntax=sop_class, transfer_syntaxes=(EXPLICIT, IMPLICIT))])
+
+
+def _context(association: Association, sop_class: str) -> Context:
+    context = association.context(sop_class)
+    if context is None:
+        what = "C-FIND" if sop_class == FIND else "C-MOVE"
+        raise Rejected(f"{association.destination} does not offer {what} (Study Root) to this node: allow it there")
+    return context
+
+
+def _identifier(level: str, study_uid: str, *empty: str) -> Dataset:
+    dataset = Dataset()
+    dataset.QueryRetrieveLevel = level
+    dataset.StudyInstanceUID = UID(study_uid)
+    for keyword in empty:
+        setattr(dataset, keyword, None)
+    return dataset
+
+
+def _request(field: int, sop_class: str) -> dict[int, int | str]:
+    return {command.COMMAND_FIELD: field, command.AFFECTED_CLASS: sop_class, command.PRIORITY: 0}
+
+
+def _body(dataset: Dataset, context: Context) -> Body:
+    raw = encode(dataset, context.transfer_syntax == IMPLICIT, True)
+    if raw is None:
+        raise Rejected("the query cannot be encoded: a UID is malformed")
+    return Body.of(raw)
+
+
+def _find(association: Association, context: Context, wanted: Dataset) -> Iterator[Dataset]:
+    request = _request(0x0020, FIND)
+    message_id = association.send(context, request, _body(wanted, context))
+    for number, message in enumerate(_answers(association, request, message_id)):
+        status = message.number(command.STATUS) or 0
+        if status not in _PENDING:
+            if status != 0x0000:
+                raise Transient(f"{association.destination} did not answer the query: {meaning(status)}")
+            return
+        if number > MOST_ANSWERS:
+            raise Transient(f"{association.destination} answers the query without end")
+        yield decode(io.BytesIO(message.data), context.transfer_syntax == IMPLICIT, True)
+
+
+def _answers(association: Association, request: Mapping[int, int | str], message_id: int) -> Iterator[Message]:
+    """Every response to a request, until the caller has had the last."""
+    while True:
+        message = association.receive(association.destination.answer_seconds)
+        if message is None:
+            raise Transient(f"{association.destination} released the association instead of answering")
+        association.check_answer(message, request, message_id)
+        yield message

@@ -1,0 +1,153 @@
+"""A real PACS forwards by itself, gets the results back, and is asked what it has."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_node.deliver.destination import Destination
+from dicom_node.deliver.dimse import send
+from dicom_node.deliver.echo import echo
+from dicom_node.deliver.query import counts
+from dicom_node.demo.session import NODE, PACS, Session
+from dicom_node.demo.studies import Study, of_folder
+from storage import views
+from storage.facts.errors import Transient
+from tests.acceptance.conftest import wait_for
+from tests.acceptance.making import put_rule, write_package, write_study
+from tests.dicom_node.deliver.making import free_port
+
+FORWARD = """
+local IMAGES = {CT = true, MR = true}
+function OnStableSeries(id, tags, metadata)
+  if IMAGES[tags['Modality']] and metadata['RemoteAET'] ~= 'DICOM_NODE' then
+    RestApiPost('/modalities/node/store', DumpJson({Resources = {id}, Asynchronous = true}, true))
+  end
+end
+"""
+
+
+class Archive:
+    """An Orthanc, and a node that knows it."""
+
+    def __init__(self, session: Session, orthanc: Destination) -> None:
+        self.session, self.orthanc = session, orthanc
+
+    def send(self, study: Study, *, calling: str, to_node: int = 0) -> None:
+        """Store a study in the archive, or its first files in the node as if the archive had sent them."""
+        files = study.files[:to_node] if to_node else study.files
+        name, port = (NODE, self.session.port) if to_node else (self.orthanc.ae_title, self.orthanc.port)
+        send(files, Destination(name=name, ae_title=name, host="127.0.0.1", port=port, calling_ae=calling))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Archive]:
+    """Starts an Orthanc with or without a forwarding script, and a node beside it."""
+    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("Orthanc is not installed")
+    port, node_port = free_port(), free_port()
+    write_package(tmp_path / "models")
+    more = f"""
+[[receive.peers]]
+ae_title = "ORTHANC"
+query = "orthanc"
+fetch = true
+
+[destinations.orthanc]
+ae_title = "ORTHANC"
+host = "127.0.0.1"
+port = {port}
+storage_commitment = true
+"""
+    session = Session(tmp_path / "node", tmp_path / "models", more=more, port=node_port)
+    (tmp_path / "forward.lua").write_text(FORWARD, encoding="utf-8")
+    settings = {
+        "StorageDirectory": str(tmp_path / "db"), "IndexDirectory": str(tmp_path / "db"), "Plugins": [],
+        "HttpServerEnabled": False, "DicomAet": "ORTHANC", "DicomPort": port, "StableAge": 1,
+        "DicomAlwaysAllowMove": True, "DicomAlwaysAllowFind": True, "StorageCommitmentReportsSize": 100,
+        "LuaScripts": [str(tmp_path / "forward.lua")],
+        "DicomModalities": {"node": {"AET": NODE, "Host": "127.0.0.1", "Port": node_port,
+                                     "AllowStorageCommitment": True}},
+    }  # fmt: skip
+    (tmp_path / "orthanc.json").write_text(json.dumps(settings), encoding="utf-8")
+    orthanc = Destination(name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=port, calling_ae=NODE)
+    with (tmp_path / "orthanc.log").open("wb") as log, session:
+        put_rule(session, destinations=("orthanc",))
+        with subprocess.Popen([program, str(tmp_path / "orthanc.json")], stdout=log, stderr=log) as process:
+            try:
+                _await(orthanc)
+                yield Archive(session, orthanc)
+            finally:
+                process.terminate()
+
+
+def _await(orthanc: Destination) -> None:
+    until = time.monotonic() + 20
+    while True:
+        try:
+            echo(orthanc)
+            return
+        except Transient:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+def a_study(tmp_path: Path, seed: int) -> Study:
+    write_study(tmp_path / f"study{seed}", seed)
+    [study] = of_folder(tmp_path / f"study{seed}")
+    return study
+
+
+def completion(session: Session, study: Study) -> tuple[str, float]:
+    """Why the series was closed, and how long after its last object."""
+    with session.ledger.read() as reading:
+        rows = views.trail(reading, study=study.study_uid)
+        [series] = views.study_series(reading, study.study_uid)
+    [closed] = [row for row in rows if row.action == "series complete"]
+    [done] = [row for row in rows if row.action == "task finish" and row.details.get("kind") == "assemble"]
+    return str(done.details["why"]), closed.at - series.last_at
+
+
+def test_a_pacs_forwards_by_itself_and_gets_the_results_once(start: Archive, tmp_path: Path) -> None:
+    study = a_study(tmp_path, 1)
+    start.send(study, calling=PACS)
+    _wait_for_arrival(start.session, study)
+    wait_for(start.session, study.study_uid)
+    time.sleep(3)  # the archive's own stable age: results must not be forwarded again
+
+    [series] = {str(s): n for s, n in counts(start.orthanc, study.study_uid).items() if n == len(study.files)}
+    assert sorted(counts(start.orthanc, study.study_uid).values()) == [1, 1, len(study.files)]
+    with start.session.ledger.read() as reading:
+        assert [s.series_uid for s in views.study_series(reading, study.study_uid)] == [series]
+    why, seconds = completion(start.session, study)
+    assert why == "the source has 100 objects of it, all are here"
+    assert seconds < 1.0
+
+
+def test_what_the_pacs_has_and_the_node_lacks_is_fetched(start: Archive, tmp_path: Path) -> None:
+    study = a_study(tmp_path, 2)
+    start.send(study, calling=NODE)  # not forwarded: it seems to come from the node
+    start.send(study, calling="ORTHANC", to_node=70)
+    wait_for(start.session, study.study_uid)
+
+    with start.session.ledger.read() as reading:
+        [series] = views.study_series(reading, study.study_uid)
+    assert series.instances == 100
+    assert series.revision == 1
+    why, _ = completion(start.session, study)
+    assert "has 100 objects of it, all are here" in why
+
+
+def _wait_for_arrival(session: Session, study: Study) -> None:
+    until = time.monotonic() + 30
+    while session.progress(study.study_uid).received == 0:
+        assert time.monotonic() < until, "nothing was forwarded"
+        time.sleep(0.05)
