@@ -136,14 +136,16 @@ class Studies:
         associations = list(self._session.scalars(carried))
         closed = [a for a in associations if a.closed_at is not None]
         last = max(closed, key=lambda a: a.closed_at or 0.0, default=None)
+        series = self._series(row)
         return Evidence(
-            series=self._series(row),
+            series=series,
             complete_instances=row.complete_instances,
             last_at=row.last_at,
             open_associations=len(associations) - len(closed),
             last_closed_at=(last.closed_at or 0.0) if last else 0.0,
             last_ending=(last.ending or "") if last else "",
             associations=len(associations),
+            gap=(row.last_at - row.first_at) / max(series.instances - 1, 1),
         )
 
     def complete(self, series_uid: str, header: Header) -> Series:

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 ASK_SECONDS = 0.2  #: after the end of an association, before the source is asked
 ASK_OPEN_SECONDS = 3.0  #: after the last object, while an association stays open
 ASK_AGAIN_SECONDS = (1.0, 30.0)  #: the least and the most between two questions
+SETTLE_SECONDS = 0.7  #: that equal numbers must last where several associations brought the series, at least
+#: The same in times the mean gap between objects: after one association, after several, while one is still open.
+ONE_GAPS, CLOSED_GAPS, OPEN_GAPS = 3.0, 6.0, 30.0
 
 #: Reads the whole header of a stored file as plain data.
 ReadHeader = Callable[[Path], Header]
@@ -105,36 +108,42 @@ class Judgement:
     missing: int = 0
 
 
-def judge(evidence: Evidence, expected: int | None, quiet: Due, give_up: float, now: float) -> Judgement:
-    """Weigh what the source says it has against what is here.
-
-    Equal numbers are believed at once when one association brought the whole series. When several did, the source may
-    itself still be receiving, object by object: then they must have stayed equal for the quiet time.
-    """
-    here = evidence.series.instances
+def judge(evidence: Evidence, expected: int | None, settings: ReceiveSection, now: float) -> Judgement:
+    """Weigh what the source says it has against what is here. Times are seconds since the epoch."""
+    here, quiet = evidence.series.instances, QuietTime(settings=settings)(evidence)
     if expected is None or expected < here:
         if now >= quiet.at:
             return Judgement(complete=True, why=f"{quiet.why}; the source does not tell more")
         return Judgement(complete=False, why=f"the source does not tell; {quiet.why}", again=quiet.at)
     if expected == here:
-        if evidence.associations <= 1 and not evidence.open_associations:
+        settled = _settled(evidence, settings)
+        if now >= settled:
             return Judgement(complete=True, why=f"the source has {expected} objects of it, all are here")
-        if now >= quiet.at:
-            return Judgement(complete=True, why=f"the source still has {expected} objects of it, all are here")
         why = f"all {expected} are here, but the source may still receive"
-        return Judgement(complete=False, why=why, again=quiet.at)
-    missing = expected - here
-    if now >= evidence.last_at + give_up:
+        return Judgement(complete=False, why=why, again=settled)
+    missing, give_up = expected - here, evidence.last_at + settings.incomplete_after_seconds
+    if now >= give_up:
         why = f"given up: the source has {expected} objects of it, {missing} never came"
         return Judgement(complete=True, why=why, missing=missing)
     least, most = ASK_AGAIN_SECONDS
     again = now + min(max((now - evidence.last_at) / 2, least), most)
-    return Judgement(
-        complete=False,
-        why=f"the source has {expected} objects of it, {missing} are not here yet",
-        again=min(again, evidence.last_at + give_up),
-        missing=missing,
-    )
+    why = f"the source has {expected} objects of it, {missing} are not here yet"
+    return Judgement(complete=False, why=why, again=min(again, give_up), missing=missing)
+
+
+def _settled(evidence: Evidence, settings: ReceiveSection) -> float:
+    """From when equal numbers are believed.
+
+    The source may itself still be receiving, object by object, and have released its association meanwhile. So equal
+    numbers must last for some times the pace at which the objects came; that is short where a whole series was sent at
+    once, longer where several associations brought it.
+    """
+    if evidence.open_associations:
+        return evidence.last_at + min(max(OPEN_GAPS * evidence.gap, ASK_OPEN_SECONDS), settings.quiet_seconds_open)
+    ended = max(evidence.last_at, evidence.last_closed_at)
+    if evidence.associations <= 1 and evidence.series.instances > 1:
+        return ended + min(ONE_GAPS * evidence.gap, settings.quiet_seconds)
+    return ended + min(max(CLOSED_GAPS * evidence.gap, SETTLE_SECONDS), settings.quiet_seconds)
 
 
 def expect(completeness: Completeness) -> Callable[[Transaction, Sequence[str]], None]:
@@ -202,8 +211,7 @@ class Assembly:
         except NodeError as error:
             log.warning("series %s: the source cannot be asked: %s", series.series_uid, error)
             expected = None
-        give_up = self.quiet.settings.incomplete_after_seconds
-        judgement = judge(evidence, expected, quiet, give_up, time.time())
+        judgement = judge(evidence, expected, self.quiet.settings, time.time())
         if judgement.missing and not judgement.complete and time.time() > quiet.at:
             self._fetch(source, evidence)
         return judgement

@@ -29,3 +29,4 @@ class Evidence:
     last_closed_at: float  #: end of the last association that carried it; 0 if none ended
     last_ending: str  #: released, aborted, lost, or empty
     associations: int = 0  #: that carried objects of this series
+    gap: float = 0.0  #: mean time between two objects, seconds

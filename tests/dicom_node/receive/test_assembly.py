@@ -160,17 +160,21 @@ def evidence_of(here: int, *, associations: int = 1, open_associations: int = 0)
     )  # fmt: skip
     return Evidence(
         series=series, complete_instances=0, last_at=100.0, open_associations=open_associations, last_closed_at=100.5,
-        last_ending="released", associations=associations,
+        last_ending="released", associations=associations, gap=0.2 if here > 1 else 0.0,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("here", "associations", "opened", "expected", "now", "complete", "missing", "words"),
     [
-        (5, 1, 0, 5, 100.7, True, 0, "has 5 objects of it, all are here"),
+        (5, 1, 0, 5, 100.7, False, 0, "may still receive"),
+        (5, 1, 0, 5, 101.2, True, 0, "has 5 objects of it, all are here"),
+        (1, 1, 0, 1, 100.7, False, 0, "may still receive"),
+        (1, 1, 0, 1, 101.3, True, 0, "all are here"),
         (5, 3, 0, 5, 100.7, False, 0, "may still receive"),
-        (5, 3, 0, 5, 102.6, True, 0, "still has 5"),
-        (5, 1, 1, 5, 103.5, True, 0, "still has 5"),
+        (5, 3, 0, 5, 101.8, True, 0, "all are here"),
+        (5, 1, 1, 5, 103.5, False, 0, "may still receive"),
+        (5, 1, 1, 5, 106.1, True, 0, "all are here"),
         (3, 1, 0, 5, 101.0, False, 2, "2 are not here yet"),
         (3, 1, 0, 5, 699.0, False, 2, "2 are not here yet"),
         (3, 1, 0, 5, 700.0, True, 2, "2 never came"),
@@ -191,7 +195,7 @@ def test_what_the_source_says_is_weighed_against_what_is_here(
 ) -> None:
     evidence = evidence_of(here, associations=associations, open_associations=opened)
 
-    judgement = judge(evidence, expected, Due(at=102.5, why="quiet"), 600.0, now)
+    judgement = judge(evidence, expected, SETTINGS, now)
 
     assert (judgement.complete, judgement.missing) == (complete, missing)
     assert words in judgement.why

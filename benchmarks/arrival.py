@@ -1,0 +1,265 @@
+"""When would inference have started? Replays arrival traces against our completeness policy and fixed quiet times.
+
+``python -m benchmarks.arrival [--traces 1200] [--seed 1]`` prints a table: median and 99th percentile of (start minus
+last object), and how often a series was started before its last object had come.
+
+What the generator assumes: a scanner makes the objects of a series one after another; the archive has each at once; it
+forwards each after a lag of its own, over one association or one an object. Series have 20 to 800 objects, made every
+5 to 400 ms.
+
+- stalls: 90 s in the middle, over two associations; of the archive's forwarding, or of the scanner itself, which no
+  question to the archive can tell;
+- forwarded whole: the archive forwards only when the scanner has ended, as after a stable time;
+- duplicates: an association is aborted in the middle, another sends everything again;
+- out of order: objects are forwarded in random order over four associations;
+- never released: the archive keeps its association;
+- cannot be asked: steady, bursty or forwarded whole, from a source without C-FIND.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dicom_node.config import ReceiveSection
+from dicom_node.receive.assembly import AskTheSource, QuietTime, judge
+from storage.facts.arrival import Evidence
+from storage.facts.study import Series
+
+SETTINGS = ReceiveSection()
+FOREVER = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One series on its way; times in seconds from the first object."""
+
+    kind: str
+    made: tuple[float, ...]  #: when the archive has each object
+    arrived: tuple[tuple[float, int], ...]  #: when which object reached the node, in order
+    opened: tuple[float, ...]  #: associations
+    closed: tuple[float, ...]
+    askable: bool = True
+
+    @property
+    def last(self) -> float:
+        """When the last object that the node had not seen before came."""
+        seen: set[int] = set()
+        last = 0.0
+        for at, number in self.arrived:
+            if number not in seen:
+                seen.add(number)
+                last = at
+        return last
+
+
+def steady(dice: random.Random, kind: str) -> Trace:
+    """One association; objects follow each other as they are made."""
+    made = _made(dice)
+    lag = dice.uniform(0.01, 0.5)
+    arrived = [(at + lag + dice.uniform(0, 0.05), n) for n, at in enumerate(made)]
+    return _trace(kind, made, arrived, [(0.0, arrived[-1][0] + dice.uniform(0.01, 0.3))])
+
+
+def bursty(dice: random.Random, kind: str) -> Trace:
+    """Objects come in bursts, with pauses of up to 8 s while the association stays open."""
+    made = _made(dice)
+    at, arrived = 0.0, []
+    for n, ready in enumerate(made):
+        at = max(at + 0.005, ready) + (dice.uniform(1, 8) if dice.random() < 0.02 else 0)
+        arrived.append((at, n))
+    return _trace(kind, made, arrived, [(0.0, at + 0.1)])
+
+
+def one_each(dice: random.Random, kind: str) -> Trace:
+    """One association an object, forwarded while the scanner still works."""
+    made = _made(dice)
+    arrived = [(at + dice.uniform(0.02, 0.6), n) for n, at in enumerate(made)]
+    return _trace(kind, made, arrived, [(at - 0.01, at + 0.005) for at, _ in arrived])
+
+
+def scanner_stall(dice: random.Random, kind: str) -> Trace:
+    """The scanner pauses 90 s in the middle; the archive has no more and releases its association meanwhile."""
+    made = list(_made(dice))
+    middle = len(made) // 2
+    made[middle:] = [at + 90 for at in made[middle:]]
+    arrived = [(at + 0.1, n) for n, at in enumerate(made)]
+    first, second = arrived[middle - 1][0], arrived[-1][0]
+    return _trace(kind, tuple(made), arrived, [(0.0, first + 0.2), (arrived[middle][0] - 0.1, second + 0.2)])
+
+
+def forwarding_stall(dice: random.Random, kind: str) -> Trace:
+    """The archive has everything but pauses 90 s in the middle of forwarding, in a second association."""
+    made = _made(dice)
+    middle = len(made) // 2
+    arrived = [(at + (0.1 if n < middle else 90.0), n) for n, at in enumerate(made)]
+    first, second = arrived[middle - 1][0], arrived[-1][0]
+    return _trace(kind, made, arrived, [(0.0, first + 0.2), (arrived[middle][0] - 0.1, second + 0.2)])
+
+
+def forwarded_whole(dice: random.Random, kind: str) -> Trace:
+    """Forwarded only once the archive has everything, at the speed of the wire."""
+    made = _made(dice)
+    start = made[-1] + dice.uniform(1, 60)
+    arrived = [(start + n * dice.uniform(0.002, 0.02), n) for n in range(len(made))]
+    arrived.sort()
+    return _trace(kind, made, arrived, [(start - 0.1, arrived[-1][0] + 0.05)])
+
+
+def out_of_order(dice: random.Random, kind: str) -> Trace:
+    """Forwarded in random order over four associations at once."""
+    whole = forwarded_whole(dice, kind)
+    numbers = list(range(len(whole.made)))
+    dice.shuffle(numbers)
+    arrived = [(at, n) for (at, _), n in zip(whole.arrived, numbers, strict=True)]
+    end = arrived[-1][0]
+    spans = [(whole.opened[0], end + dice.uniform(0.01, 0.3)) for _ in range(4)]
+    return _trace(kind, whole.made, arrived, spans)
+
+
+def duplicates(dice: random.Random, kind: str) -> Trace:
+    """A part comes twice, over an association that is aborted and one that repeats it."""
+    whole = forwarded_whole(dice, kind)
+    cut = len(whole.made) // 2
+    middle = whole.arrived[cut][0]
+    again = [(at + 5.0, n) for at, n in whole.arrived]
+    arrived = [*whole.arrived[:cut], *again]
+    return _trace(kind, whole.made, sorted(arrived), [(whole.opened[0], middle), (middle + 4, again[-1][0] + 0.05)])
+
+
+def never_released(dice: random.Random, kind: str) -> Trace:
+    """The association stays open for ever."""
+    trace = steady(dice, kind)
+    return _trace(kind, trace.made, list(trace.arrived), [(0.0, FOREVER)])
+
+
+def unaskable(dice: random.Random, kind: str) -> Trace:
+    """From a source without C-FIND."""
+    trace = dice.choice((steady, bursty, forwarded_whole))(dice, kind)
+    return Trace(
+        kind=kind, made=trace.made, arrived=trace.arrived, opened=trace.opened, closed=trace.closed, askable=False
+    )
+
+
+GENERATORS: dict[str, Callable[[random.Random, str], Trace]] = {
+    "steady": steady, "bursty": bursty, "one association an object": one_each, "forwarding stalls 90 s": forwarding_stall, "scanner stalls 90 s": scanner_stall,
+    "forwarded whole": forwarded_whole, "out of order, 4 associations": out_of_order, "duplicates": duplicates,
+    "never released": never_released, "cannot be asked": unaskable,
+}  # fmt: skip
+
+
+def _made(dice: random.Random) -> tuple[float, ...]:
+    step = dice.uniform(0.005, 0.4)
+    at, made = 0.0, []
+    for _ in range(dice.randint(20, 800)):
+        made.append(at)
+        at += step * dice.uniform(0.5, 1.5)
+    return tuple(made)
+
+
+def _trace(
+    kind: str, made: tuple[float, ...], arrived: list[tuple[float, int]], spans: list[tuple[float, float]]
+) -> Trace:
+    return Trace(
+        kind=kind,
+        made=made,
+        arrived=tuple(sorted(arrived)),
+        opened=tuple(a for a, _ in spans),
+        closed=tuple(b for _, b in spans),
+    )
+
+
+def ours(trace: Trace) -> Iterator[float]:
+    """When our policy starts the series: the first time it is complete on what is known."""
+    quiet = QuietTime(settings=SETTINGS)
+    policy = AskTheSource(quiet=quiet, askable=frozenset({"A"}) if trace.askable else frozenset())
+    moments = sorted({at for at, _ in trace.arrived} | {c for c in trace.closed if c < FOREVER})
+    now = moments[0]
+    index = 0
+    while True:
+        while index < len(moments) and moments[index] <= now:
+            index += 1
+        upcoming = moments[index] if index < len(moments) else FOREVER
+        evidence = _evidence(trace, now)
+        due = policy(evidence).at
+        if due > now:
+            now = min(due, upcoming)
+            continue
+        expected = sum(at <= now for at in trace.made) if trace.askable else None
+        judgement = judge(evidence, expected, SETTINGS, now)
+        if judgement.complete:
+            yield now
+            return
+        now = min(max(judgement.again, now + 0.01), upcoming)
+
+
+def fixed(seconds: float) -> Callable[[Trace], Iterator[float]]:
+    """A timer that starts anew with each object: what others do."""
+
+    def start(trace: Trace) -> Iterator[float]:
+        previous = trace.arrived[0][0]
+        for at, _ in trace.arrived[1:]:
+            if at - previous > seconds:
+                break
+            previous = at
+        yield previous + seconds
+
+    return start
+
+
+def _evidence(trace: Trace, now: float) -> Evidence:
+    here = [at for at, _ in trace.arrived if at <= now]
+    objects = len({n for at, n in trace.arrived if at <= now})
+    opened = [(a, b) for a, b in zip(trace.opened, trace.closed, strict=True) if a <= now]
+    closed = [b for _, b in opened if b <= now]
+    series = Series(
+        series_uid="1", study_uid="1", modality="CT", calling_ae="A", called_ae="N", revision=0, instances=objects,
+        header={},
+    )  # fmt: skip
+    return Evidence(
+        series=series,
+        complete_instances=0,
+        last_at=here[-1] if here else 0.0,
+        open_associations=len(opened) - len(closed),
+        last_closed_at=max(closed, default=0.0),
+        last_ending="released",
+        associations=len(opened),
+        gap=(here[-1] - here[0]) / max(objects - 1, 1),
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--traces", type=int, default=1200)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    dice = random.Random(arguments.seed)
+    each = arguments.traces // len(GENERATORS) + 1
+    policies = {"ours": ours, "fixed 5 s": fixed(5.0), "fixed 60 s": fixed(60.0)}
+    print("| trace | policy | median s | 99 % s | premature |")
+    print("|-|-|-|-|-|")
+    total: dict[str, list[tuple[float, bool]]] = {name: [] for name in policies}
+    for kind, generate in GENERATORS.items():
+        traces = [generate(dice, kind) for _ in range(each)]
+        for name, policy in policies.items():
+            starts = [(next(iter(policy(t))), t.last) for t in traces]
+            total[name] += [(start - last, start < last) for start, last in starts]
+            _row(kind, name, total[name][-each:])
+    for name, rows in total.items():
+        _row("all", name, rows)
+
+
+def _row(kind: str, name: str, rows: list[tuple[float, bool]]) -> None:
+    waits = sorted(wait for wait, premature in rows if not premature)
+    early = 100 * sum(premature for _, premature in rows) / len(rows)
+    median = statistics.median(waits) if waits else float("nan")
+    worst = waits[min(int(len(waits) * 0.99), len(waits) - 1)] if waits else float("nan")
+    print(f"| {kind} | {name} | {median:.2f} | {worst:.2f} | {early:.1f} % |")
+
+
+if __name__ == "__main__":
+    main()
