@@ -145,7 +145,8 @@ def unaskable(dice: random.Random, kind: str) -> Trace:
 
 
 GENERATORS: dict[str, Callable[[random.Random, str], Trace]] = {
-    "steady": steady, "bursty": bursty, "one association an object": one_each, "forwarding stalls 90 s": forwarding_stall, "scanner stalls 90 s": scanner_stall,
+    "steady": steady, "bursty": bursty, "one association an object": one_each,
+    "forwarding stalls 90 s": forwarding_stall, "scanner stalls 90 s": scanner_stall,
     "forwarded whole": forwarded_whole, "out of order, 4 associations": out_of_order, "duplicates": duplicates,
     "never released": never_released, "cannot be asked": unaskable,
 }  # fmt: skip

@@ -72,6 +72,10 @@ class PeerSection(Settings):
     """Calling AE title of the peer."""
     addresses: tuple[Network, ...] = ()
     """IP addresses or networks it may call from. Default none given: any address (the AE title alone is weak proof)."""
+    query: str | None = None
+    """Destination that tells what it has of a study (C-FIND): completeness is then known. Default none: quiet time."""
+    fetch: bool = False
+    """Fetch by C-MOVE what that destination has and the node lacks. Default false: it must know this node's address."""
 
 
 class ReceiveSection(Settings):
@@ -101,6 +105,8 @@ class ReceiveSection(Settings):
     """The same while an association that carried it stays open, counted from its last object, seconds. Default 20."""
     quiet_seconds_broken: float = Field(default=15.0, ge=0)
     """The same after an association was aborted or lost, seconds. Default 15: the sender may try again."""
+    incomplete_after_seconds: float = Field(default=600.0, gt=0)
+    """A series of which the source has more goes on incomplete this long after its last object, s. Default 600."""
 
 
 class DestinationSection(Settings):
@@ -211,10 +217,12 @@ def load(path: Path) -> NodeConfig:
 
 
 def _check_references(config: NodeConfig, path: Path) -> None:
-    named = config.worklist.ups_destination
-    if named is not None and named not in config.destinations:
-        known = ", ".join(config.destinations) or "none"
-        raise Misconfigured(f"{path}:\n  worklist.ups_destination: no destination is named {named!r}; known: {known}")
+    named = [("worklist.ups_destination", config.worklist.ups_destination)]
+    named += [(f"receive.peers ({peer.ae_title}), query", peer.query) for peer in config.receive.peers]
+    for key, name in named:
+        if name is not None and name not in config.destinations:
+            known = ", ".join(config.destinations) or "none"
+            raise Misconfigured(f"{path}:\n  {key}: no destination is named {name!r}; known: {known}")
 
 
 def describe(config: NodeConfig, *, comments: bool = True) -> str:

@@ -21,7 +21,7 @@ from dicom_node.results.report import Composed, compose
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Code, Mask, Prediction, Reason, Status
 from storage.facts.result import ResultObject
-from storage.facts.study import Header, Instance, Urgency
+from storage.facts.study import MISSING, Header, Instance, Urgency
 from storage.facts.task import Kind, Next, Task
 from storage.ledger import Ledger, Transaction
 from storage.stage import Done, Handler
@@ -61,7 +61,8 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
         if not made:  # what was once written into objects stays, whatever the policy is now
             asked = Urgency(int(task.payload.get("asked", Urgency.ROUTINE)))
             urgency, why = afterwards.decide(kept.prediction, series.header, asked)
-        prediction = dataclasses.replace(kept.prediction, urgency=urgency, urgency_reason=why)
+        warnings = (*kept.prediction.warnings, *_limitations(series.header))
+        prediction = dataclasses.replace(kept.prediction, urgency=urgency, urgency_reason=why, warnings=warnings)
         made_at = datetime.datetime.fromtimestamp(kept.made_at).astimezone()
         sources = _sources(ledger.data, prediction, instances)
         replaced = [_reference(o) for o in earlier if o.kind == "sr"]
@@ -89,6 +90,14 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
         )
 
     return Handler(work=work)
+
+
+def _limitations(header: Header) -> tuple[str, ...]:
+    """What the reader must know of the series itself."""
+    missing = header.get(MISSING)
+    if not missing:
+        return ()
+    return (f"The series was incomplete: its source holds {missing} more object(s) that never reached this node.",)
 
 
 def _failed(prediction: Prediction) -> Prediction:
