@@ -11,15 +11,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Run the node until it is told to stop."),
     "stages": ("serve", "Run the stages; started by serve."),
     "config": ("settings", "Check or show the configuration."),
+    "import": ("import_files", "Take in files from a folder, a ZIP or a DICOMDIR."),
+    "bench": ("bench", "Measure receiving and sending on this machine."),
     "doctor": ("doctor", "Look for what would keep the node from working, and say what to do."),
-    "rules": ("rules", "Show, edit and try the routing rules."),
+    "rules": ("rule_group", "Write, rehearse, explain and take back the routing rules."),
     "models": ("models", "Show the model packages."),
     "tasks": ("tasks", "Show what is queued, running or dead; retry dead letters."),
     "worklist": ("worklist", "Results, the most urgent first."),
     "status": ("status", "What the node knows about a study, and why it is where it is."),
+    "results": ("results", "Show results as text or pictures; send them again."),
+    "validate": ("validate", "Check DICOM objects: this node's rules, and dciodvfy."),
     "audit": ("audit", "Show or verify the audit trail."),
 }
 HIDDEN = frozenset({"stages"})
+_FUNCTIONS = {"import": "import_files"}  #: where the name is a word of Python
 
 
 class LazyGroup(click.Group):
@@ -36,7 +41,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"dicom_node.commands.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -37,8 +38,15 @@ def _network(value: str) -> str:
     return value
 
 
+def _uid(value: str) -> str:
+    if not re.fullmatch(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*", value):
+        raise ValueError(f"{value!r} is no UID (PS3.5 9.1)")
+    return value
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
+UIDText = Annotated[str, AfterValidator(_uid)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -76,6 +84,19 @@ class PeerSection(Settings):
     """Destination that tells what it has of a study (C-FIND): completeness is then known. Default none: quiet time."""
     fetch: bool = False
     """Fetch by C-MOVE what that destination has and the node lacks. Default false: it must know this node's address."""
+    certificate_names: tuple[str, ...] = ()
+    """Common or DNS names, one of which its certificate must bear; it can then call by TLS alone. Default none given:
+    any trusted certificate, or none where TLS is not asked for."""
+    sop_classes: tuple[UIDText, ...] = ()
+    """Storage SOP Class UIDs that it may send. Default none given: all that the node takes."""
+    maximum_associations: int = Field(default=0, ge=0, le=1000)
+    """Its concurrent associations. Default 0: only the limit of the node."""
+    maximum_mb_per_second: float = Field(default=0.0, ge=0)
+    """The rate at which its objects are taken, MB a second, all its associations together. Default 0: no limit.
+    For a peer that shall not use up the line or the disk of others."""
+    quota_gb_per_day: float = Field(default=0.0, ge=0)
+    """What is taken from it in a day (UTC), GB; beyond, C-STORE answers 0xA700. Counted anew after a restart.
+    Default 0: no limit."""
 
 
 class ReceiveSection(Settings):
@@ -93,6 +114,9 @@ class ReceiveSection(Settings):
     """An association without traffic is aborted after this time, seconds. Default 300."""
     stall_seconds: float = Field(default=60.0, gt=0)
     """A peer that stops in the middle of a message is cut off after this time, seconds. Default 60."""
+    least_kb_per_second: float = Field(default=1.0, ge=0)
+    """A message that comes more slowly, over any stall_seconds, is cut off, kB a second. Default 1: the slowest line is
+    faster, and a peer that sends a byte a minute must not hold an association for hours."""
     maximum_pdu: int = Field(default=131072, ge=4096, le=1048576)
     """Maximum PDU length announced, bytes. Default 131072, the most that common senders use."""
     durability: Literal["fdatasync", "none"] = "fdatasync"
@@ -122,10 +146,35 @@ class DestinationSection(Settings):
     """AE title this node calls itself there. Default: node.ae_title."""
     timeout_seconds: float = Field(default=30.0, gt=0)
     """Longest wait for a connection or an answer, seconds. Default 30."""
+    tls: bool = False
+    """Call it by TLS 1.2 or 1.3 (BCP 195 profile, PS3.15 B.9), showing tls.certificate. Default false: most PACS are
+    called in the clear within the hospital."""
+    tls_trusted: Path | None = None
+    """PEM file with the authority of its certificate; relative to the configuration file. Default: tls.trusted, else
+    what the operating system trusts."""
+    profile: Literal["orthanc-ohif", "slicer", "weasis", "classic-pacs", "dcm4chee"] = "orthanc-ohif"
+    """What is sent there: the objects that this kind of viewer was seen to show. Default orthanc-ohif, SR and SEG; a
+    PACS without either takes classic-pacs (picture, page of PDF, SR)."""
     storage_commitment: bool = False
     """Ask for Storage Commitment after delivery (PS3.4 Annex J). Default false: not every PACS offers it."""
     commitment_hours: float = Field(default=24.0, gt=0)
     """How long to wait for the commitment report before the objects are asked for again, hours. Default 24."""
+
+
+class TLSSection(Settings):
+    """Encrypted associations: TLS 1.2 and 1.3 by the BCP 195 profile (PS3.15 B.9), each side showing a certificate."""
+
+    port: Port | None = None
+    """TCP port that speaks TLS. Default none: no TLS is spoken; 2762 is the registered port."""
+    only: bool = False
+    """Do not listen on node.port. Default false, as modalities change over one by one."""
+    certificate: Path | None = None
+    """PEM file with the node's certificate and chain; relative to the configuration file. Read again when it changes,
+    so that a renewal needs no restart."""
+    key: Path | None = None
+    """PEM file with its private key, not encrypted, readable by the node alone. Default: it is in the file above."""
+    trusted: Path | None = None
+    """PEM file with the authorities whose certificates peers may show. Must be given to listen."""
 
 
 class WorklistSection(Settings):
@@ -176,6 +225,7 @@ class NodeConfig(Settings):
 
     node: NodeSection = NodeSection()
     receive: ReceiveSection = ReceiveSection()
+    tls: TLSSection = TLSSection()
     destinations: dict[str, DestinationSection] = {}
     worklist: WorklistSection = WorklistSection()
     workers: WorkersSection = WorkersSection()
@@ -211,12 +261,26 @@ def load(path: Path) -> NodeConfig:
         }
     )
     workers = config.workers.model_copy(update={"models": base / config.workers.models})
-    config = config.model_copy(update={"node": node, "workers": workers})
+    tls = config.tls.model_copy(update=_under(base, config.tls, "certificate", "key", "trusted"))
+    destinations = {
+        name: d.model_copy(update=_under(base, d, "tls_trusted")) for name, d in config.destinations.items()
+    }
+    config = config.model_copy(update={"node": node, "workers": workers, "tls": tls, "destinations": destinations})
     _check_references(config, path)
     return config
 
 
+def _under(base: Path, section: Settings, *names: str) -> dict[str, Path | None]:
+    paths = {name: getattr(section, name) for name in names}
+    return {name: path and base / path for name, path in paths.items()}
+
+
 def _check_references(config: NodeConfig, path: Path) -> None:
+    tls = config.tls
+    if tls.port is not None and (tls.certificate is None or tls.trusted is None):
+        raise Misconfigured(f"{path}:\n  tls.port: to listen by TLS give tls.certificate and tls.trusted, too")
+    if tls.only and tls.port is None:
+        raise Misconfigured(f"{path}:\n  tls.only: the node would listen nowhere; give tls.port, too")
     named = [("worklist.ups_destination", config.worklist.ups_destination)]
     named += [(f"receive.peers ({peer.ae_title}), query", peer.query) for peer in config.receive.peers]
     for key, name in named:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -15,8 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from dicom_node.config import DestinationSection, NodeConfig
+from dicom_node.deliver.tls import Files
+from dicom_node.deliver.tls import load as load_files
 from storage import views
-from storage.facts.errors import NodeError
+from storage.facts.errors import Misconfigured, NodeError
 from storage.facts.task import State
 from storage.ledger import Ledger
 
@@ -51,6 +54,7 @@ def examine(config: NodeConfig, path: Path, echo: Echo) -> Iterator[Check]:
     yield from _disk(config)
     yield from _ledger(config)
     yield from _peers(config)
+    yield from _tls(config)
     yield from _packages(config)
     for name, destination in config.destinations.items():
         yield _destination(name, destination, echo)
@@ -185,6 +189,27 @@ def _peers(config: NodeConfig) -> Iterator[Check]:
             what="peers", verdict=Verdict.OK, found=", ".join(peer.ae_title for peer in receive.peers),
             todo=f"{', '.join(loose)}: any address may use it; give addresses to be sure" if loose else "",
         )  # fmt: skip
+
+
+def _tls(config: NodeConfig) -> Iterator[Check]:
+    tls = config.tls
+    if tls.port is None and not any(d.tls for d in config.destinations.values()):
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    files = Files(certificate=tls.certificate, key=tls.key, trusted=tls.trusted)
+    try:
+        load_files(context, files, what="tls")
+    except Misconfigured as error:
+        yield Check(what="TLS", verdict=Verdict.FAULT, found=str(error), todo="see [tls]")
+        return
+    where = f"port {tls.port}" if tls.port is not None else "destinations only"
+    key = tls.key or tls.certificate
+    if key is not None and key.stat().st_mode & 0o077:
+        yield Check(
+            what="TLS", verdict=Verdict.WARNING, found=f"{where}; others can read {key}", todo=f"chmod 600 {key}"
+        )
+        return
+    yield Check(what="TLS", verdict=Verdict.OK, found=where)
 
 
 def _packages(config: NodeConfig) -> Iterator[Check]:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from dicom_node.config import NodeConfig
 from dicom_node.deliver.stage import commit, deliver, deliveries
 from dicom_node.results.identity import NodeIdentity
+from dicom_node.results.profiles import profile
 from dicom_node.results.stage import Afterwards, report
 from dicom_node.route.router import route
 from dicom_node.wiring import assembly_of, identity_of, routes_of
@@ -70,6 +71,7 @@ def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
     afterwards = Afterwards(
         decide=priority.decider(research_may_raise=config.worklist.research_may_raise),
         deliveries=deliveries,
+        profiles={name: profile(section.profile) for name, section in config.destinations.items()},
         announce_from=Urgency[config.worklist.ups_from] if ups else None,
     )
     handlers = {

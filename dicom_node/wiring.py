@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dicom_node.deliver import query
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.stage import Route, Routes
+from dicom_node.deliver.tls import Files, client_context
 from dicom_node.receive.assembly import AskTheSource, Assembly, QuietTime, Source, representative
 from dicom_node.route.header import header_of
 from dicom_node.route.provenance import NodeIdentity
@@ -43,9 +45,18 @@ def destination_of(config: NodeConfig, name: str, section: DestinationSection) -
         host=section.host,
         port=section.port,
         calling_ae=section.calling_ae_title or config.node.ae_title,
+        tls=_tls(config, name, section),
         connect_seconds=min(section.timeout_seconds, 10.0),
         answer_seconds=section.timeout_seconds,
     )
+
+
+def _tls(config: NodeConfig, name: str, section: DestinationSection) -> ssl.SSLContext | None:
+    if not section.tls:
+        return None
+    tls = config.tls
+    files = Files(certificate=tls.certificate, key=tls.key, trusted=section.tls_trusted or tls.trusted)
+    return client_context(files, name=name)
 
 
 def routes_of(config: NodeConfig) -> Routes:

@@ -130,6 +130,7 @@ class Worker:
             payload={
                 "destinations": list(task.payload.get("destinations", ())),
                 "rules": _rules(task.payload),
+                "shadow": bool(task.payload.get("shadow", False)),
                 "asked": int(task.urgency),  # by order and rules, before the model has said anything
             },
             urgency=Urgency(max(task.urgency, prediction.urgency)),

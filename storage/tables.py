@@ -143,19 +143,41 @@ class AssociationSeriesRow(Base):
     series_uid: Mapped[str] = mapped_column(ForeignKey("series.series_uid"), primary_key=True, index=True)
 
 
-class RuleRow(Base):
-    """A routing rule, as an administrator wrote it."""
+class RuleVersionRow(Base):
+    """A rule set that is or was in force. Rows are added, never changed; the highest number is in force."""
 
-    __tablename__ = "rule"
-    name: Mapped[str] = mapped_column(primary_key=True)
-    position: Mapped[int]
-    enabled: Mapped[bool]
-    expression: Mapped[str]
-    package: Mapped[str]
-    destinations: Mapped[list[Any]]
-    urgency: Mapped[int] = mapped_column(default=0)
-    changed_by: Mapped[str]
-    changed_at: Mapped[float]
+    __tablename__ = "rule_version"
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    document: Mapped[dict[str, Any]]  #: storage.facts.routing.set_document
+    author: Mapped[str]
+    approver: Mapped[str]
+    reason: Mapped[str]
+    restores: Mapped[int | None]
+    at: Mapped[float]
+
+
+class RuleDraftRow(Base):
+    """The rule set as it shall become: there is one draft at most."""
+
+    __tablename__ = "rule_draft"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    base: Mapped[int]
+    document: Mapped[dict[str, Any]]
+    authors: Mapped[list[Any]]
+    reason: Mapped[str]
+    proposed: Mapped[bool]
+    at: Mapped[float]
+    __table_args__ = (CheckConstraint("id = 1", name="ck_rule_draft_single"),)
+
+
+class SeriesFactRow(Base):
+    """What was derived from all slices of a complete series: rules can be asked again when its files are gone."""
+
+    __tablename__ = "series_fact"
+    series_uid: Mapped[str] = mapped_column(ForeignKey("series.series_uid"), primary_key=True)
+    revision: Mapped[int]
+    derivation: Mapped[str]  #: which way of deriving made them
+    facts: Mapped[dict[str, Any]]
 
 
 class DecisionRow(Base):
@@ -168,6 +190,9 @@ class DecisionRow(Base):
     matched: Mapped[bool]
     explanation: Mapped[dict[str, Any]]
     at: Mapped[float]
+    version: Mapped[int | None]  #: of the rule set
+    shadow: Mapped[bool] = mapped_column(default=False)
+    __table_args__ = (Index("ix_decision_at", "at"),)
 
 
 class PackageRow(Base):

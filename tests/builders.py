@@ -31,6 +31,9 @@ Labels = npt.NDArray[np.uint8]
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"  #: of all UIDs made here
 CT, MR, CR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.1"
+PT, DX, MG = "1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1.2"
+US_MULTIFRAME, CAPTURE = "1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.7"
+MODALITIES = {CT: "CT", MR: "MR", PT: "PT", CR: "CR", DX: "DX", MG: "MG", US_MULTIFRAME: "US", CAPTURE: "OT"}
 ENHANCED_CT, ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.4.1"
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -109,7 +112,7 @@ def slices(
     random = np.random.default_rng(seed)
     made = []
     for index, position in enumerate(positions(count, orientation, step)):
-        ds = source(sop_class, "MR" if sop_class == MR else "CT", number=index + 1)
+        ds = source(sop_class, MODALITIES[sop_class], number=index + 1)
         ds.FrameOfReferenceUID = f"{ROOT}.9"
         ds.ImagePositionPatient = [f"{v:.6f}" for v in position]
         ds.ImageOrientationPatient = [f"{v:.6f}" for v in orientation]
@@ -120,11 +123,37 @@ def slices(
     return made
 
 
-def radiograph(rows: int = 60, columns: int = 50) -> Dataset:
-    """A chest radiograph: a projection, without a frame of reference."""
-    ds = source(CR, "CR")
+def radiograph(rows: int = 60, columns: int = 50, *, sop_class: str = CR) -> Dataset:
+    """A projection (CR, DX or MG), without a frame of reference."""
+    ds = source(sop_class, MODALITIES[sop_class])
     ds.PatientOrientation, ds.ViewPosition, ds.ImagerPixelSpacing = ["L", "F"], "PA", [0.2, 0.2]
+    if sop_class == MG:
+        ds.BodyPartExamined, ds.ImageLaterality, ds.PatientOrientation = "BREAST", "L", ["A", "FR"]
     return pixels(ds, np.random.default_rng(2).integers(0, 4000, (rows, columns)).astype(np.int16))
+
+
+def captured(rows: int = 60, columns: int = 50) -> Dataset:
+    """A Secondary Capture in colour: no place, no direction."""
+    ds = source(CAPTURE, "OT")
+    return coloured(ds, np.random.default_rng(4).integers(0, 255, (rows, columns, 3)).astype(np.uint8))
+
+
+def loop(count: int = 4, rows: int = 60, columns: int = 50) -> Dataset:
+    """A multi-frame ultrasound loop in colour, without a frame of reference."""
+    ds = source(US_MULTIFRAME, "US")
+    ds.NumberOfFrames, ds.FrameTime, ds.FrameIncrementPointer = count, 33, 0x00181063
+    ds.BodyPartExamined = "HEART"
+    return coloured(ds, np.random.default_rng(5).integers(0, 255, (count, rows, columns, 3)).astype(np.uint8))
+
+
+def coloured(ds: Dataset, values: npt.NDArray[np.uint8]) -> Dataset:
+    """Put RGB values in."""
+    ds.Rows, ds.Columns = values.shape[-3:-1]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit, ds.PixelRepresentation = 7, 0
+    ds.add_new("PixelData", "OB", values.tobytes())
+    return ds
 
 
 def enhanced(
@@ -253,7 +282,7 @@ def frames(sources: Sequence[Dataset]) -> tuple[Frame, ...]:
     """The source of each mask frame, in the order of the sources and their frames."""
     made: list[Frame] = []
     for ds in sources:
-        numbers = range(1, int(ds.NumberOfFrames) + 1) if "PerFrameFunctionalGroupsSequence" in ds else [None]
+        numbers = range(1, int(ds.NumberOfFrames) + 1) if "NumberOfFrames" in ds else [None]
         instance, kind = str(ds.SOPInstanceUID), str(ds.SOPClassUID)
         made += [Frame(sop_instance_uid=instance, sop_class_uid=kind, number=number) for number in numbers]
     return tuple(made)

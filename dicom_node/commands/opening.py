@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,5 +51,8 @@ def open_ledger(path: Path, *, create: bool = False) -> Iterator[Ledger]:
 
 
 def operator() -> str:
-    """Who gives the command: the actor in the audit trail."""
-    return f"operator {getpass.getuser()}"
+    """Who gives the command, for the audit trail: by user ID, which no environment variable changes."""
+    try:
+        return f"operator {pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"operator uid {os.getuid()}"

@@ -44,8 +44,8 @@ class Link:
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it. Raises Transient when the peer is gone or takes nothing for answer_seconds."""
-        self._socket.settimeout(self._to.answer_seconds)
         try:
+            self._socket.settimeout(self._to.answer_seconds)
             self._socket.sendall(data)
         except TimeoutError as error:
             raise Transient(f"{self._to} took nothing for {self._to.answer_seconds:g} s in the middle of a message: "

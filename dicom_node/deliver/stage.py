@@ -71,7 +71,7 @@ def commit(ledger: Ledger, routes: Routes, actor: str) -> Handler:
         route = _route(routes, task)
         name, key = route.destination.name, str(task.payload["prediction"])
         with ledger.begin_reading() as tx:
-            objects = tx.predictions.objects(key)
+            objects = _wanted(tx.predictions.objects(key), task)
             delivered = tx.predictions.delivered(key, name)
             uncommitted = tx.predictions.uncommitted(key, name)
             asked_at = tx.predictions.awaited_commitment(task.key)
@@ -120,12 +120,18 @@ def _route(routes: Routes, task: Task) -> Route:
         ) from None
 
 
+def _wanted(objects: Sequence[ResultObject], task: Task) -> list[ResultObject]:
+    """The objects that this destination can show; all of them where the task does not say."""
+    kinds = task.payload.get("kinds")
+    return [one for one in objects if kinds is None or one.kind in kinds]
+
+
 def _send_missing(ledger: Ledger, route: Route, task: Task, actor: str) -> int:
     """Send what was not acknowledged; what is answered is kept even if the rest fails. Returns how many were sent."""
     key, destination = str(task.payload["prediction"]), route.destination
     with ledger.begin_reading() as tx:
         there = tx.predictions.delivered(key, destination.name)
-        missing = [o for o in tx.predictions.objects(key) if o.sop_instance_uid not in there]
+        missing = [o for o in _wanted(tx.predictions.objects(key), task) if o.sop_instance_uid not in there]
     if not missing:
         return 0
     files = [

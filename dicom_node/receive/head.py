@@ -22,7 +22,7 @@ from storage.facts.errors import Rejected
 from storage.facts.study import SLICE_KEYWORDS
 
 HEAD_BYTES = 64 * 1024  #: kept of each object for this walk
-SLOW_BYTES = 16 * 1024 * 1024  #: most that is handed to pydicom
+SLOW_BYTES = 2 * 1024 * 1024  #: most that is handed to pydicom
 DEPTH = 16  #: nesting of undefined-length sequences that is followed
 UNDEFINED = 0xFFFFFFFF
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"

@@ -11,7 +11,6 @@ import logging
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from storage.ledger import Ledger, Transaction
 log = logging.getLogger(__name__)
 
 BATCH = 500
-BATCH_SECONDS = 0.02  #: what a batch waits for more; nobody waits for it
+BATCH_SECONDS = 0.1  #: what a batch waits for more, unless an association ends: a series may be complete then
 BACKLOG = 20_000  #: objects that may wait for the ledger before C-STORE is refused
 
 
@@ -67,6 +66,7 @@ class Index:
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="index", daemon=True)
         self._stopping = threading.Event()
+        self._hurry = threading.Event()
 
     def start(self) -> None:
         """Begin to write."""
@@ -76,16 +76,19 @@ class Index:
         """Write what is left, then end."""
         self._stopping.set()
         self._events.put(None)
+        self._hurry.set()
         self._thread.join()
 
     def tell(self, event: Event) -> None:
         """Hand over something that happened; returns at once."""
         self._events.put(event)
+        if isinstance(event, Closed):
+            self._hurry.set()
 
     @property
     def lagging(self) -> bool:
-        """The ledger is too far behind: refuse objects for a while."""
-        return self._events.qsize() > BACKLOG
+        """The ledger is too far behind, or its writer has died: refuse objects."""
+        return self._events.qsize() > BACKLOG or (self._thread.ident is not None and not self._thread.is_alive())
 
     def recover(self, incoming: Path) -> int:
         """After a restart: end the associations that were open, enter what was acknowledged. Returns how many objects.
@@ -128,10 +131,12 @@ class Index:
         if first is None:
             return []
         batch: list[Event] = [first]
-        until = time.monotonic() + BATCH_SECONDS
+        # Asleep, not waiting for each event: to be woken for each would take the GIL from those who receive.
+        self._hurry.wait(BATCH_SECONDS)
+        self._hurry.clear()
         while len(batch) < BATCH:
             try:
-                event = self._events.get(timeout=max(until - time.monotonic(), 0))
+                event = self._events.get_nowait()
             except queue.Empty:
                 break
             if event is None:

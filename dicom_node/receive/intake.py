@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dicom_node.config import ReceiveSection
 from dicom_node.receive.index import Event, Index, Refused
 from dicom_node.receive.landing import DiskFull, Incoming, Mismatch, Origin, Sink
+from dicom_node.receive.limits import Allowance, Limits
 from storage.facts.errors import NodeError, Transient
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,12 @@ class Counters:
 
     stored: int = 0
     bytes: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)  #: objects, by status
+    turned_away: dict[str, int] = field(default_factory=dict)  #: associations and connections, by what is wrong
+
+    def count(self, table: dict[str, int], what: str) -> None:
+        """One more in ``refused`` or ``turned_away``."""
+        table[what] = table.get(what, 0) + 1
 
 
 class Desk(Protocol):
@@ -61,12 +68,17 @@ class FrontDesk:
     def __init__(self, incoming: Incoming, index: Index) -> None:
         self._incoming, self._index = incoming, index
         self.counters = Counters()
+        self.limits = Limits(ReceiveSection())  #: the SCP, which knows the peers, puts theirs
 
     def begin(self, request: Request) -> Intake:
         """See Desk."""
-        intake = Intake(request, self._index.tell, self.counters)
+        allowance = self.limits.of(request.origin.calling_ae)
+        intake = Intake(request, self._index.tell, self.counters, allowance)
+        over = allowance.refusal() if allowance is not None else None
         if request.sop_class_uid != request.abstract_syntax:
             intake.refuse(SOP_CLASS_NOT_SUPPORTED, "SOP Class differs from the presentation context")
+        elif over is not None:
+            intake.refuse(OUT_OF_RESOURCES, over)
         elif self._index.lagging:
             intake.refuse(OUT_OF_RESOURCES, "the node's ledger is behind; send again later")
         else:
@@ -77,8 +89,14 @@ class FrontDesk:
 class Intake:
     """Takes the bytes of one object. Never raises for what the object is: what is wrong becomes its status."""
 
-    def __init__(self, request: Request, tell: Callable[[Event], None], counters: Counters) -> None:
-        self._request, self._tell, self._counters = request, tell, counters
+    def __init__(
+        self,
+        request: Request,
+        tell: Callable[[Event], None],
+        counters: Counters,
+        allowance: Allowance | None = None,
+    ) -> None:
+        self._request, self._tell, self._counters, self._allowance = request, tell, counters, allowance
         self._sink: Sink | None = None
         self._status: Status | None = None
 
@@ -94,6 +112,8 @@ class Intake:
 
     def write(self, data: memoryview) -> None:
         """Take bytes of the data set; those of an object that is refused already are let go."""
+        if self._allowance is not None:
+            self._allowance.spend(len(data))
         if self._sink is None:
             return
         try:
@@ -139,7 +159,7 @@ class Intake:
 
     def _note(self, status: Status) -> None:
         name = f"{status.code:04X}"
-        self._counters.refused[name] = self._counters.refused.get(name, 0) + 1
+        self._counters.count(self._counters.refused, name)
         request = self._request
         self._tell(
             Refused(

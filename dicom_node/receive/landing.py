@@ -22,7 +22,6 @@ from blake3 import blake3
 
 from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.receive import head as heads
-from storage.blobs import sync_folder
 from storage.facts.errors import Misconfigured, Rejected, Transient
 from storage.facts.study import SLICE_KEYWORDS, Instance
 
@@ -72,6 +71,7 @@ class Incoming:
             raise Misconfigured(f"{self.folder} must be on the same file system as {data}: files are moved, not copied")
         self._numbers = count()
         self._checked_at, self._low = 0.0, False
+        self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def sweep(self) -> None:
         """Remove what was never acknowledged; only before the SCP opens."""
@@ -87,6 +87,16 @@ class Incoming:
             self._checked_at = now
         if self._low:
             raise DiskFull(f"the node has less than {self._refuse_below // 2**20} MB of free space left")
+
+    def sync(self) -> None:
+        """Make the names of what lies here durable. Raises OSError."""
+        os.fsync(self._descriptor)
+
+    def __del__(self) -> None:
+        """Give back the folder's descriptor."""
+        descriptor = getattr(self, "_descriptor", -1)
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def open(self, origin: Origin, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Sink:
         """A sink for one object. Raises DiskFull, or Unreadable for a UID that is none."""
@@ -141,7 +151,7 @@ class Sink:
                 os.fdatasync(self._handle)
             os.replace(self._part, self._final)
             if self._incoming.durable:
-                sync_folder(self._incoming.folder)
+                self._incoming.sync()
         except OSError as error:
             self._final.unlink(missing_ok=True)
             raise _disk(error) from error

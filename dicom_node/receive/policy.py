@@ -18,8 +18,19 @@ class Refusal:
     why: str
 
 
-def admit(calling: str, called: str, address: str, own_title: str, receive: ReceiveSection) -> Refusal | None:
-    """Whether a peer of that AE title and address may associate for that called AE title."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks for an association."""
+
+    calling: str  #: AE title it gives
+    called: str  #: AE title it asks for
+    address: str
+    names: frozenset[str] = frozenset()  #: in its verified certificate, lower case; empty without TLS
+
+
+def admit(caller: Caller, own_title: str, receive: ReceiveSection) -> Refusal | None:
+    """Whether a peer of that AE title, address and certificate may associate for that called AE title."""
+    calling, called, address = caller.calling, caller.called, caller.address
     if called.strip() != own_title:
         return Refusal(result=1, source=1, reason=7, why=f"called AE title {called!r}, this node is {own_title}")
     if not calling.strip():
@@ -31,11 +42,21 @@ def admit(calling: str, called: str, address: str, own_title: str, receive: Rece
         return Refusal(
             result=1, source=1, reason=3, why=f"calling AE title {calling!r} is not in receive.peers of node.toml"
         )
-    if any(_is_from(address, peer.addresses) for peer in known):
+    near = [peer for peer in known if _is_from(address, peer.addresses)]
+    if not near:
+        return Refusal(
+            result=1, source=1, reason=3, why=f"{calling!r} called from {address}, which receive.peers does not allow"
+        )
+    if any(_bears(caller.names, peer.certificate_names) for peer in near):
         return None
     return Refusal(
-        result=1, source=1, reason=3, why=f"{calling!r} called from {address}, which receive.peers does not allow"
-    )
+        result=1, source=1, reason=3,
+        why=f"{calling!r} shows no certificate with a name of its certificate_names in receive.peers",
+    )  # fmt: skip
+
+
+def _bears(names: frozenset[str], wanted: tuple[str, ...]) -> bool:
+    return not wanted or any(name.lower() in names for name in wanted)
 
 
 def _is_from(address: str, networks: tuple[str, ...]) -> bool:

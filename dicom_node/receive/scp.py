@@ -1,8 +1,11 @@
-"""The SCP: admits peers, answers C-ECHO and C-STORE, takes Storage Commitment reports."""
+"""The SCP: admits peers, answers C-ECHO and C-STORE, takes Storage Commitment reports; in the clear and by TLS."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import ssl
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +16,27 @@ from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationServer
 
-from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, NodeConfig
+from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, NodeConfig, PeerSection
+from dicom_node.deliver.tls import Files
 from dicom_node.receive import contexts, stream
-from dicom_node.receive.index import Closed, Index, Opened, Refused
+from dicom_node.receive.index import Closed, Index, Opened
 from dicom_node.receive.intake import FrontDesk, Request
-from dicom_node.receive.policy import Refusal, admit
+from dicom_node.receive.landing import Origin
+from dicom_node.receive.limits import Limits
+from dicom_node.receive.policy import Caller, Refusal, admit
+from dicom_node.receive.reception import origin_of
+from dicom_node.receive.refusals import Refusals
+from dicom_node.receive.tls import Credentials, names_of
+from dicom_node.receive.wire import Patience
 from storage.facts.errors import Misconfigured
 
 log = logging.getLogger(__name__)
+
+SPARE = 64  #: connections beyond the associations allowed, so that the surplus is told why it is refused
+
+SWITCH_SECONDS = 0.0005  #: the index must not hold up those who receive for Python's 5 ms at each of their reads
+
+M_ARENA_MAX = -8  #: malloc.h of glibc
 
 #: Called with an N-EVENT-REPORT's event type and data set; returns the DIMSE status.
 OnReport = Callable[[int, Any], int]
@@ -33,16 +49,24 @@ class Scp:
         self, config: NodeConfig, desk: FrontDesk, index: Index, on_report: OnReport, *, streaming: bool = True
     ) -> None:
         self._config, self._desk, self._index, self._on_report = config, desk, index, on_report
-        self._open: dict[str, Association] = {}
+        self._open: dict[str, tuple[str, Association]] = {}  # by name: calling AE title, association
         self._lock = threading.Lock()
-        self._server: AssociationServer | None = None
+        self._servers: list[AssociationServer] = []
+        self._refusals = Refusals(index.tell, desk.counters)
+        self._contexts = stream.SharedContexts(contexts.accepted())
+        self._peers = {peer.ae_title: peer for peer in config.receive.peers}
+        desk.limits = Limits(config.receive)
         self.streaming = streaming and not stream.fits()
 
     @property
     def port(self) -> int:
-        """The TCP port that is listened on."""
-        assert self._server is not None
-        return int(self._server.server_address[1])
+        """The TCP port that is listened on; the one that speaks TLS where that is the only one."""
+        return int(self._servers[0].server_address[1])
+
+    @property
+    def tls_port(self) -> int | None:
+        """The TCP port that speaks TLS, None where no TLS is spoken."""
+        return int(self._servers[-1].server_address[1]) if self._config.tls.port is not None else None
 
     @property
     def associations(self) -> int:
@@ -50,8 +74,43 @@ class Scp:
         return len(self._open)
 
     def start(self) -> None:
-        """Listen. Raises Misconfigured when the address cannot be bound."""
+        """Listen. Raises Misconfigured when an address cannot be bound or the certificate cannot be used."""
         _config.LOG_HANDLER_LEVEL = "none"  # its handlers print data sets, and cost time for each PDU
+        sys.setswitchinterval(SWITCH_SECONDS)
+        _share_arenas()
+        tls = self._config.tls
+        if not tls.only:
+            self._listen(self._config.node.port, None)
+        if tls.port is not None:
+            files = Files(certificate=tls.certificate, key=tls.key, trusted=tls.trusted)
+            self._listen(tls.port, Credentials(files))
+        if not self.streaming and stream.fits():
+            log.warning("this pynetdicom release lacks %s: receiving works, but slowly", ", ".join(stream.fits()))
+
+    def _listen(self, port: int, credentials: Credentials | None) -> None:
+        ae, node = self._entity(), self._config.node
+        try:
+            server = ae.make_server(
+                (node.bind, port),
+                contexts=self._contexts,
+                evt_handlers=self._handlers(),
+                server_class=stream.StreamServer if self.streaming else AssociationServer,
+                request_handler=stream.StreamHandler if self.streaming else None,
+            )
+        except OSError as error:
+            raise Misconfigured(
+                f"cannot listen on {node.bind}:{port}: {error.strerror}. Is another node running? "
+                "Change node.port or tls.port, or stop what uses it"
+            ) from error
+        if isinstance(server, stream.StreamServer):
+            self._prepare(server, credentials)
+        elif credentials is not None:
+            server.ssl_context = credentials()
+        ae._servers.append(server)  # type: ignore[arg-type]  # shutdown() removes it again
+        self._servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
+
+    def _entity(self) -> AE:
         settings, node = self._config.receive, self._config.node
         ae = AE(ae_title=node.ae_title)
         ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
@@ -61,33 +120,25 @@ class Scp:
         ae.acse_timeout = settings.association_seconds
         ae.network_timeout = settings.idle_seconds
         ae.dimse_timeout = settings.stall_seconds
-        try:
-            self._server = ae.make_server(
-                (node.bind, node.port),
-                contexts=stream.SharedContexts(contexts.accepted()),
-                evt_handlers=self._handlers(),
-                server_class=stream.StreamServer if self.streaming else AssociationServer,
-                request_handler=stream.StreamHandler if self.streaming else None,
-            )
-        except OSError as error:
-            raise Misconfigured(
-                f"cannot listen on {node.bind}:{node.port}: {error.strerror}. Is another node running? "
-                "Change node.port, or stop what uses it"
-            ) from error
-        if isinstance(self._server, stream.StreamServer):
-            self._server.desk, self._server.stall_seconds = self._desk, settings.stall_seconds
-        elif stream.fits():
-            log.warning("this pynetdicom release lacks %s: receiving works, but slowly", ", ".join(stream.fits()))
-        ae._servers.append(self._server)  # type: ignore[arg-type]  # shutdown() removes it again
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
+        return ae
+
+    def _prepare(self, server: stream.StreamServer, credentials: Credentials | None) -> None:
+        settings = self._config.receive
+        server.desk, server.credentials = self._desk, credentials
+        server.room = settings.maximum_associations + SPARE
+        server.turned_away = self._turned_away
+        server.patience = Patience(
+            association_seconds=settings.association_seconds,
+            stall_seconds=settings.stall_seconds,
+            least_rate=int(settings.least_kb_per_second * 1000),
+        )
 
     def stop(self) -> None:
         """Stop listening, cut what is still connected."""
-        if self._server is None:
-            return
-        self._server.shutdown()
+        for server in self._servers:
+            server.shutdown()
         with self._lock:
-            remaining = list(self._open.values())
+            remaining = [assoc for _, assoc in self._open.values()]
         for assoc in remaining:
             assoc.abort()
 
@@ -106,30 +157,54 @@ class Scp:
     def _requested(self, event: evt.Event) -> None:
         assoc = event.assoc
         primitive: Any = assoc.requestor.primitive
-        calling, called = str(primitive.calling_ae_title).strip(), str(primitive.called_ae_title).strip()
-        refusal = self._admit(assoc, calling, called)
+        caller = Caller(
+            calling=str(primitive.calling_ae_title).strip(),
+            called=str(primitive.called_ae_title).strip(),
+            address=str(assoc.requestor.address),
+            names=names_of(_certificate(assoc)),
+        )
+        refusal = self._admit(assoc, caller)
         if refusal is None:
+            self._narrow(assoc, caller.calling)
             return
-        log.warning("association refused: %s", refusal.why)
-        self._index.tell(Refused(what="association refused", origin=stream.origin_of(assoc), why=refusal.why))
+        self._refusals.note("association refused", origin_of(assoc), refusal.why)
         ACSE(assoc).send_reject(refusal.result, refusal.source, refusal.reason)
         assoc.is_rejected = True
         assoc.kill()
 
-    def _admit(self, assoc: Association, calling: str, called: str) -> Refusal | None:
+    def _admit(self, assoc: Association, caller: Caller) -> Refusal | None:
         settings = self._config.receive
-        refusal = admit(calling, called, str(assoc.requestor.address), self._config.node.ae_title, settings)
+        refusal = admit(caller, self._config.node.ae_title, settings)
         if refusal is not None:
             return refusal
+        peer = self._peers.get(caller.calling)
         with self._lock:
-            if len(self._open) >= settings.maximum_associations:
-                why = f"{len(self._open)} associations are open, receive.maximum_associations allows no more"
+            mine = sum(calling == caller.calling for calling, _ in self._open.values())
+            why = _crowded(len(self._open), mine, settings.maximum_associations, peer)
+            if why:
                 return Refusal(result=2, source=3, reason=2, why=why)
-            self._open[assoc.name] = assoc
+            self._open[assoc.name] = (caller.calling, assoc)
         return None
 
+    def _narrow(self, assoc: Association, calling: str) -> None:
+        """Offer a peer with a list of SOP classes no other storage."""
+        peer = self._peers.get(calling)
+        if peer is None or not peer.sop_classes:
+            return
+        allowed = {*peer.sop_classes, contexts.VERIFICATION, contexts.STORAGE_COMMITMENT}
+        offered = [context for context in self._contexts if str(context.abstract_syntax) in allowed]
+        assoc.acceptor.supported_contexts = stream.SharedContexts(offered)
+
     def _established(self, event: evt.Event) -> None:
-        self._index.tell(Opened(origin=stream.origin_of(event.assoc)))
+        origin = origin_of(event.assoc)
+        self._index.tell(Opened(origin=origin))
+        peer = self._peers.get(origin.calling_ae)
+        if peer is None or not peer.sop_classes:
+            return
+        refused = {str(c.abstract_syntax) for c in event.assoc.rejected_contexts} - set(peer.sop_classes)
+        if refused:
+            why = f"not among its sop_classes: {', '.join(sorted(refused)[:10])}"
+            self._refusals.note("SOP class refused", origin, why)
 
     def _ended(self, event: evt.Event) -> None:
         with self._lock:
@@ -145,11 +220,15 @@ class Scp:
             later.daemon = True
             later.start()
 
+    def _turned_away(self, address: str, why: str) -> None:
+        origin = Origin(association="", calling_ae="", called_ae="", address=address)
+        self._refusals.note("connection refused", origin, why)
+
     def _store(self, event: evt.Event) -> Any:
         """The plain path: same guarantees, the object is in memory once."""
         message: Any = event.request
         request = Request(
-            origin=stream.origin_of(event.assoc),
+            origin=origin_of(event.assoc),
             sop_class_uid=str(message.AffectedSOPClassUID),
             sop_instance_uid=str(message.AffectedSOPInstanceUID),
             abstract_syntax=str(event.context.abstract_syntax),
@@ -162,3 +241,25 @@ class Scp:
 
     def _report(self, event: evt.Event) -> tuple[int, None]:
         return self._on_report(event.event_type or 0, event.event_information), None
+
+
+def _crowded(open_now: int, of_peer: int, maximum: int, peer: PeerSection | None) -> str | None:
+    """Why there is no room for one more association, None when there is."""
+    if open_now >= maximum:
+        return f"{open_now} associations are open, receive.maximum_associations allows no more"
+    if peer is not None and peer.maximum_associations and of_peer >= peer.maximum_associations:
+        return f"{of_peer} associations of it are open, its maximum_associations allows no more"
+    return None
+
+
+def _share_arenas() -> None:
+    """Let threads share two heaps: glibc gives each its own, and what many associations left there is not reused."""
+    try:
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+    except (AttributeError, OSError, TypeError):
+        pass  # not glibc
+
+
+def _certificate(assoc: Association) -> dict[str, Any] | None:
+    link = assoc.dul.socket.socket if assoc.dul.socket is not None else None
+    return link.getpeercert() if isinstance(link, ssl.SSLSocket) else None

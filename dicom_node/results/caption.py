@@ -25,12 +25,14 @@ def font(pixels: int = FONT_PIXELS) -> ImageFont.FreeTypeFont | ImageFont.ImageF
     return ImageFont.load_default(size=pixels)
 
 
-def under(picture: Image.Image, prediction: Prediction) -> Image.Image:
-    """The picture with its caption below."""
+def under(picture: Image.Image, prediction: Prediction, where: str = "") -> Image.Image:
+    """The picture with its caption below; ``where`` says which image it is."""
     width = picture.width - 2 * _MARGIN
     lines = [(part, colour) for text, colour in _lines(prediction) for part in _wrap(text, width)]
     if len(lines) > _MOST_LINES:
         lines = [*lines[: _MOST_LINES - 1], ("… more in the report", _GREY)]
+    if where:
+        lines.append((where, _GREY))
     whole = Image.new("RGB", (picture.width, picture.height + _LINE * len(lines) + 2 * _MARGIN), (20, 20, 20))
     whole.paste(picture, (0, 0))
     draw = ImageDraw.Draw(whole)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicom_node.results import check_seg, check_sr
+from dicom_node.results import check_frames, check_other, check_seg, check_sr
+from dicom_node.results.frames import Frames
 from dicom_node.results.reading import FORMAT_ERRORS, code_of, first, text_of
 
 #: Type 1 attributes that every result has; the last six say who answers for it.
@@ -25,24 +26,31 @@ _PRESENT = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
     "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
-_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-_DOCUMENTS = ("1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.88.34")
+_DOCUMENTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{number}" for number in (11, 33, 34))
+_EXPLICIT, _RLE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"
 _PROCESSING_EQUIPMENT = ("109102", "DCM")
 
 
-def faults(dataset: Dataset) -> list[str]:
-    """What is wrong with a SEG or SR, one sentence each; empty when nothing is. Never quotes patient data."""
+def faults(dataset: Dataset, frames: Frames | None = None) -> list[str]:
+    """What is wrong with a result, one sentence each; empty when nothing is. Never quotes patient data.
+
+    With ``frames``, ``dataset`` is the object without them; their bytes are read back and judged like any others.
+    """
     try:
+        if frames is not None:
+            return [*check_frames.faults(dataset, frames), *faults(check_frames.sample(dataset, frames))]
         return [*_common(dataset), *_of_class(dataset)(dataset)]
     except FORMAT_ERRORS as error:
         return [f"the object is malformed: {type(error).__name__} while it was checked"]
 
 
 def _of_class(dataset: Dataset) -> Callable[[Dataset], Iterator[str]]:
-    if dataset.get("SOPClassUID") == _SEGMENTATION:
+    if dataset.get("SOPClassUID") in (check_seg.SEGMENTATION, check_seg.LABEL_MAP):
         return check_seg.faults
     if dataset.get("SOPClassUID") in _DOCUMENTS:
         return check_sr.faults
+    if dataset.get("SOPClassUID") in check_other.CHECKS:
+        return check_other.CHECKS[str(dataset.SOPClassUID)]
     return lambda found: iter([f"SOP class {found.get('SOPClassUID')} is none that this node sends"])
 
 
@@ -71,8 +79,9 @@ def _common(dataset: Dataset) -> Iterator[str]:
 
 def _meta(dataset: Dataset) -> Iterator[str]:
     meta = getattr(dataset, "file_meta", None)
-    if meta is None or meta.get("TransferSyntaxUID") != "1.2.840.10008.1.2.1":
-        yield "the transfer syntax is not Explicit VR Little Endian"
+    wanted = _RLE if dataset.get("SOPClassUID") == check_seg.LABEL_MAP else _EXPLICIT
+    if meta is None or meta.get("TransferSyntaxUID") != wanted:
+        yield f"the transfer syntax is not {'RLE Lossless' if wanted == _RLE else 'Explicit VR Little Endian'}"
         return
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         if meta.get(f"MediaStorage{keyword}") != dataset.get(keyword):

@@ -10,13 +10,17 @@ from pydicom.uid import UID
 
 from dicom_node.results.reading import code_of, first, text_of
 
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+
 
 def faults(dataset: Dataset) -> Iterator[str]:
     """What is wrong with a SEG, one sentence each."""
     if dataset.get("Modality") != "SEG":
         yield "Modality is not SEG"
-    if dataset.get("SegmentationType") != "BINARY":
-        yield "SegmentationType is not BINARY: viewers refuse or misplace the others"
+    wanted = "LABELMAP" if _is_label_map(dataset) else "BINARY"
+    if dataset.get("SegmentationType") != wanted:
+        yield f"SegmentationType is not {wanted}: viewers refuse or misplace the others"
     for keyword in ("FrameOfReferenceUID", "ContentCreatorName"):
         if not text_of(dataset, keyword):
             yield f"{keyword} is missing or empty"
@@ -27,6 +31,10 @@ def faults(dataset: Dataset) -> Iterator[str]:
     yield from _shared(dataset)
     yield from _frames(dataset)
     yield from _pixels(dataset)
+
+
+def _is_label_map(dataset: Dataset) -> bool:
+    return bool(dataset.get("SOPClassUID") == LABEL_MAP)
 
 
 def _segments(dataset: Dataset) -> Iterator[str]:
@@ -95,7 +103,7 @@ def _frames(dataset: Dataset) -> Iterator[str]:
         # With one segment its number may be shared by all frames (PS3.3 C.8.20.3.1).
         holder = frame if "SegmentIdentificationSequence" in frame else shared
         number = first(holder, "SegmentIdentificationSequence").get("ReferencedSegmentNumber")
-        if number is None or not 1 <= int(number) <= segments:
+        if not _is_label_map(dataset) and (number is None or not 1 <= int(number) <= segments):
             yield f"frame {index}: ReferencedSegmentNumber {number} is not in SegmentSequence"
         yield from (f"frame {index}: {fault}" for fault in _frame(frame, len(dimensions), known))
         position = first(frame, "PlanePositionSequence").get("ImagePositionPatient") or []
@@ -117,6 +125,10 @@ def _frame(frame: Dataset, dimensions: int, known: set[str]) -> Iterator[str]:
 
 
 def _pixels(dataset: Dataset) -> Iterator[str]:
+    if _is_label_map(dataset):
+        if dataset.get("BitsAllocated") not in (8, 16) or dataset.get("PhotometricInterpretation") != "MONOCHROME2":
+            yield "a label map must have grey values of 8 or 16 bits, as viewers do not follow palettes"
+        return
     if dataset.get("BitsAllocated") != 1 or dataset.get("SamplesPerPixel") != 1:
         yield "a BINARY segmentation must have one sample of one bit a pixel"
     bits = int(dataset.get("NumberOfFrames") or 0) * int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0)

@@ -14,7 +14,12 @@ from dicom_node.results import check_group
 from dicom_node.results.reading import code_of, first, text_of
 
 _BASIC_TEXT = "1.2.840.10008.5.1.4.1.1.88.11"
-_TITLES = {_BASIC_TEXT: (("18748-4", "LN"), "2000"), "1.2.840.10008.5.1.4.1.1.88.34": (("126000", "DCM"), "1500")}
+_MEASUREMENTS = (("126000", "DCM"), "1500")
+_TITLES = {
+    _BASIC_TEXT: (("18748-4", "LN"), "2000"),
+    "1.2.840.10008.5.1.4.1.1.88.33": _MEASUREMENTS,
+    "1.2.840.10008.5.1.4.1.1.88.34": _MEASUREMENTS,
+}
 #: Relationships of the content that we write (PS3.3 A.35.1 and A.35.13): what may stand under what, and how.
 _RELATIONS = {
     ("CONTAINER", "CONTAINS"): {"CODE", "NUM", "SCOORD", "TEXT", "UIDREF", "IMAGE", "CONTAINER"},

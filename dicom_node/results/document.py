@@ -11,12 +11,14 @@ from pydicom.dataset import Dataset
 from dicom_node.config import MODEL_NAME
 from dicom_node.results import coding
 from dicom_node.results.coding import concept
-from dicom_node.results.identity import Naming, sign, stamp
+from dicom_node.results.filing import Filing, begin
+from dicom_node.results.identity import Naming, stamp
 from dicom_node.results.source import Source
 from dicom_node.results.statement import was_analysed
 from storage.facts.prediction import Algorithm, Code, Status
 
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
 
@@ -49,6 +51,7 @@ class Circumstance:
     made: tuple[Dataset, ...] = ()  #: objects made of the same prediction before, such as its SEG
     predecessors: tuple[Reference, ...] = ()  #: what this result replaces
     remarks: tuple[str, ...] = ()  #: for the reader, besides the prediction's own warnings
+    kind: str = "sr"  #: the document to make: sr, or sr-comprehensive for archives that lack the newer class
 
 
 def document(sop_class_uid: str, root: Dataset, circumstance: Circumstance) -> Dataset:
@@ -58,14 +61,8 @@ def document(sop_class_uid: str, root: Dataset, circumstance: Circumstance) -> D
     content or not (Current Requested Procedure Evidence Sequence, PS3.3 C.17.2).
     """
     naming, source = circumstance.naming, circumstance.source
-    dataset = Dataset()
-    dataset.update({element.tag: element for element in source.header})
-    if "BodyPartExamined" in dataset:
-        del dataset.BodyPartExamined  # no attribute of a document
+    dataset = begin(naming, source, Filing(sop_class_uid=sop_class_uid, modality="SR", kind=circumstance.kind))
     dataset.update({element.tag: element for element in root})
-    dataset.SOPClassUID = sop_class_uid
-    dataset.Modality = "SR"
-    sign(dataset, naming, "sr")
     dataset.CompletionFlag = "COMPLETE" if naming.prediction.status is not Status.PARTIAL else "PARTIAL"
     if not was_analysed(naming.prediction):
         dataset.CompletionFlagDescription = "No analysis was made"
@@ -74,14 +71,14 @@ def document(sop_class_uid: str, root: Dataset, circumstance: Circumstance) -> D
     dataset.PerformedProcedureCodeSequence = []
     dataset.ReferencedPerformedProcedureStepSequence = []
     evidence = [reference(image) for image in (*source.images, *circumstance.made)]
-    dataset.CurrentRequestedProcedureEvidenceSequence = _hierarchy(evidence)
+    dataset.CurrentRequestedProcedureEvidenceSequence = hierarchy(evidence)
     if circumstance.predecessors:
-        dataset.PredecessorDocumentsSequence = _hierarchy(circumstance.predecessors)
+        dataset.PredecessorDocumentsSequence = hierarchy(circumstance.predecessors)
     stamp(dataset)
     return dataset
 
 
-def _hierarchy(references: Iterable[Reference]) -> list[Dataset]:
+def hierarchy(references: Iterable[Reference]) -> list[Dataset]:
     """Studies, their series, their instances (Hierarchical SOP Instance Reference Macro, PS3.3 Table C.17-3)."""
     studies: dict[str, dict[str, list[Dataset]]] = {}
     for one in references:

@@ -12,13 +12,17 @@ from datetime import datetime
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from dicom_node.config import MODEL_NAME
+from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MODEL_NAME
 from dicom_node.results.coding import PROCESSING_EQUIPMENT, item
 from dicom_node.results.normal import as_text
 from storage.facts.prediction import Algorithm, Prediction
 
 _NAMESPACE = uuid.UUID("8d1f0c0e-6f0b-5b52-9b0a-4f1f6f0e2a77")
-_SERIES_NUMBERS = {"sr": 9001, "seg": 9002}
+#: Each kind of object has a series of its own, far from those of scanners.
+_SERIES_NUMBERS = {
+    "sr": 9001, "seg": 9002, "seg-labelmap": 9003, "sr-comprehensive": 9004, "sc": 9005, "pdf": 9006, "kos": 9007,
+    "kos-rejection": 9008,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +121,15 @@ def sign(dataset: Dataset, naming: Naming, kind: str) -> None:
         setattr(dataset, f"{name}Time", naming.time)
 
 
-def stamp(dataset: Dataset) -> None:
-    """The file meta information of a finished object (PS3.10 7.1): Explicit VR Little Endian, written by this node."""
+def stamp(dataset: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> None:
+    """The file meta information of a finished object (PS3.10 7.1), written by this node."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(uid("implementation"))
-    meta.ImplementationVersionName = "DICOM_AI_NODE"
+    meta.TransferSyntaxUID = UID(transfer_syntax)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta
     dataset.preamble = b"\x00" * 128
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from contourpy import contour_generator
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from pydicom.dataset import Dataset
 
 from dicom_node.results import caption, region
@@ -27,6 +28,8 @@ LUNG = (-600.0, 1500.0)  #: centre and width, HU
 SOFT_TISSUE = (40.0, 400.0)
 _AIR_HU = -300.0  #: a mask of lower median is shown in the lung window
 _TINT = 0.22  #: share of the segment's colour inside its outline
+_SMALL = 0.15  #: share of the picture below which what is marked is magnified
+_INSET = 0.36  #: share of the picture that the magnified part takes
 _OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
 
 
@@ -58,7 +61,23 @@ def key_frame(labels: Labels, segments: int) -> int | None:
 def picture(
     prediction: Prediction, marked: Labels | None, pixels: Pixels, geometry: Dataset, *, size: int = 512
 ) -> bytes:
-    """A PNG of one image with outlines, side markers and a caption.
+    """A PNG of one image with outlines, side markers and a caption; see ``drawn``."""
+    buffer = io.BytesIO()
+    drawn(prediction, marked, pixels, geometry, size=size).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def drawn(
+    prediction: Prediction, marked: Labels | None, pixels: Pixels, geometry: Dataset, *, size: int = 512
+) -> Image.Image:
+    """One image with outlines, side markers and a caption; see ``outlined``."""
+    return caption.under(outlined(prediction, marked, pixels, geometry, size=size), prediction)
+
+
+def outlined(
+    prediction: Prediction, marked: Labels | None, pixels: Pixels, geometry: Dataset, *, size: int = 512
+) -> Image.Image:
+    """One image with outlines and side markers.
 
     ``pixels`` are the modality values (HU for CT) of one frame, ``marked`` its labels on the same grid. ``geometry`` is
     the header of the image, for a multi-frame one a flat data set of the frame's macros. ``size`` is the longer side of
@@ -66,17 +85,22 @@ def picture(
     """
     sides = sides_of(geometry)
     grey = _grey(pixels, _window(geometry, pixels, marked), plain(value(geometry, "PhotometricInterpretation")))
+    shown = _Shown(
+        grey=_mirror(grey, sides),
+        marked=None if marked is None or not marked.any() else _mirror(marked, sides),
+        segments=prediction.segments,
+    )
     width, height = _shape(pixels.shape, geometry, size)
-    image = Image.fromarray(_mirror(grey, sides)).resize((width, height), Image.Resampling.BILINEAR).convert("RGB")
-    if marked is not None and marked.any():
-        image = _outlined(image, _mirror(marked, sides), prediction.segments)
     canvas = Image.new("RGB", (size, height), "black")
-    canvas.paste(image, ((size - width) // 2, 0))
+    canvas.paste(_view(shown, _Box(0, 0, *grey.shape[::-1]), (width, height), _TINT), ((size - width) // 2, 0))
+    _magnify(canvas, shown, (width, height))
     _mark_sides(canvas, sides)
-    whole = caption.under(canvas, prediction)
-    buffer = io.BytesIO()
-    whole.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return canvas
+
+
+def blank(prediction: Prediction, *, size: int = 512) -> Image.Image:
+    """The caption alone, where no image can be drawn upon: what was said must be seen all the same."""
+    return caption.under(Image.new("RGB", (size, size // 8), "black"), prediction)
 
 
 def sides_of(geometry: Dataset) -> Sides:
@@ -139,20 +163,65 @@ def _mirror(array: npt.NDArray[np.uint8], sides: Sides) -> npt.NDArray[np.uint8]
     return np.ascontiguousarray(mirrored)
 
 
-def _outlined(image: Image.Image, marked: Labels, segments: Sequence[Segment]) -> Image.Image:
-    """Every contour of every segment, islands and holes too, and a tint inside."""
-    scale = np.array(image.size) / (marked.shape[1], marked.shape[0])
-    for segment in segments:
-        bits = marked == segment.number
+class _Box(NamedTuple):
+    """A part of an image, pixels; 0, 0 is the outer corner of the first."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What is drawn, as it is shown: mirrored, windowed."""
+
+    grey: npt.NDArray[np.uint8]
+    marked: Labels | None
+    segments: Sequence[Segment]
+
+
+def _view(shown: _Shown, box: _Box, size: tuple[int, int], tint: float) -> Image.Image:
+    """A part of the image at a size, every contour of every segment, islands and holes too, and a tint inside."""
+    image = Image.fromarray(shown.grey).resize(size, Image.Resampling.BILINEAR, box=box).convert("RGB")
+    if shown.marked is None:
+        return image
+    scale = np.array(size) / (box.right - box.left, box.bottom - box.top)
+    for segment in shown.segments:
+        bits = shown.marked == segment.number
         if not bits.any():
             continue
-        inside = Image.fromarray((bits * round(255 * _TINT)).astype(np.uint8)).resize(image.size)
-        image = Image.composite(Image.new("RGB", image.size, segment.colour), image, inside)
+        inside = Image.fromarray((bits * round(255 * tint)).astype(np.uint8)).resize(size, box=box)
+        image = Image.composite(Image.new("RGB", size, segment.colour), image, inside)
         draw = ImageDraw.Draw(image)
         for line in contour_generator(z=np.pad(bits.astype(np.float32), 1)).lines(0.5):
-            corners = (np.asarray(line) - 0.5) * scale
+            corners = (np.asarray(line) - 0.5 - (box.left, box.top)) * scale
             draw.line([(float(x), float(y)) for x, y in corners], fill=segment.colour, width=2, joint="curve")
     return image
+
+
+def _magnify(canvas: Image.Image, shown: _Shown, size: tuple[int, int]) -> None:
+    """Where all that is marked is small, show it large in the corner that is farthest from it, untinted."""
+    if shown.marked is None:
+        return
+    rows, columns = (np.flatnonzero(shown.marked.any(axis=axis)) for axis in (1, 0))
+    scale = np.array(size) / shown.grey.shape[::-1]
+    low, high = np.array([columns[0], rows[0]]) * scale, np.array([columns[-1] + 1, rows[-1] + 1]) * scale
+    if (high - low).max() > _SMALL * max(size):
+        return
+    half = min(max(float((high - low).max()), min(size) / 20), min(size) / 2)
+    middle = np.clip((low + high) / 2, half, np.array(size) - half)
+    box = _Box(*(float(v) for v in np.concatenate([middle - half, middle + half]) / np.tile(scale, 2)))
+    side = round(_INSET * min(canvas.size))
+    inset = ImageOps.expand(_view(shown, box, (side, side), 0.0), 2, "white")
+    at_right, at_bottom = middle < np.array(size) / 2
+    margin = 4
+    x = canvas.width - inset.width - margin if at_right else margin
+    y = canvas.height - inset.height - margin if at_bottom else margin
+    canvas.paste(inset, (x, y))
+    left = (canvas.width - size[0]) // 2
+    corners = [(float(x), float(y)) for x, y in (middle - half + (left, 0), middle + half + (left, 0))]
+    ImageDraw.Draw(canvas).rectangle([corners[0], corners[1]], outline="white")
 
 
 def _mark_sides(canvas: Image.Image, sides: Sides) -> None:

@@ -1,13 +1,17 @@
-"""Says a mask as a Segmentation (PS3.3 A.51), BINARY, on the very planes of its source.
+"""Says a mask as a Segmentation (PS3.3 A.51) on the very planes of its source.
 
-BINARY is what every viewer that shows segmentations shows rightly; one object a series, segments numbered from 1 in
-order, because viewers take colours by position and show only the last object of a series.
+BINARY is what every viewer that shows segmentations shows rightly; a label map is a fraction of its size, where the
+destination takes it. One object a series, segments numbered from 1 in order, because viewers take colours by position
+and show only the last object of a series. highdicom writes an exemplar of two frames, so that modules, macros and codes
+are its own; the frames are written by columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,64 +20,163 @@ from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation as HighdicomSegmentation
 from highdicom.seg import SegmentationTypeValues, SegmentDescription
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.valuerep import DS, format_number_as_ds
 
 from dicom_node.config import MODEL_NAME
+from dicom_node.results import packing, region
 from dicom_node.results.coding import concept
+from dicom_node.results.frames import Frames, Items
+from dicom_node.results.grid import Grid, grid
 from dicom_node.results.identity import Naming, sign, stamp
 from dicom_node.results.normal import as_text
-from dicom_node.results.planes import numbers, per_frame
 from dicom_node.results.source import Source
 from storage.facts.errors import Rejected
-from storage.facts.prediction import Mask, Segment
+from storage.facts.prediction import Segment
 
 Labels = npt.NDArray[np.uint8]
+Counts = npt.NDArray[np.int64]
 
+BINARY, LABELMAP = "seg", "seg-labelmap"  #: kinds of object
 CONTENT_LABEL = "AI_SEGMENTATION"
 CREATOR = "AI^Model"
-_SAME_PLACE_MM = 1e-3
+_SHOWN = 2  #: frames of the exemplar
 
 
-class NoSegmentation(Exception):
-    """Why a mask is not sent as a Segmentation; a sentence for the reader."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A segmentation: everything but its frames as a data set, and the frames."""
+
+    header: Dataset
+    frames: Frames
 
 
-def segmentation(naming: Naming, source: Source, labels: Labels) -> Dataset:
-    """The SEG of a mask that is not empty.
+def segmentation(naming: Naming, source: Source, labels: Labels, counts: Counts, kind: str = BINARY) -> Written:
+    """The SEG of a mask that is not empty, BINARY or a label map compressed by runs.
 
-    Raises NoSegmentation where the source has no grid in the patient to lie on, Rejected where mask and sources do not
-    fit together.
+    ``counts`` are ``region.areas`` of the labels. Raises grid.NoSegmentation where the source has no grid in the
+    patient to lie on, Rejected where mask and sources do not fit together.
     """
     mask = naming.prediction.mask
     if mask is None or not naming.prediction.segments:
         raise Rejected(f"prediction {naming.prediction.key} has no mask with segments: there is nothing to segment")
-    images, labels = _grid(source, mask, labels)
-    _require_place(images)
+    found = grid(source, mask, labels)
+    if found.labels is not labels:
+        counts = region.areas(found.labels, len(naming.prediction.segments))
+    shown = _shown(found, counts, kind)
+    made = _exemplar(naming, source, found, kind)
+    item = made.PerFrameFunctionalGroupsSequence[0]
+    _complete(made, naming, found, kind, shown)
+    items = Items(item, found.planes)
+    return Written(
+        header=made,
+        frames=Frames(
+            items=[items.item(plane, index, segment) for plane, segment, index in shown],
+            pixels=_pixels(found.labels, shown, kind),
+            length=packing.packed_length(found.labels, len(shown)) if kind == BINARY else None,
+        ),
+    )
+
+
+_Shown = list[tuple[int, int, tuple[int, ...]]]  #: plane, segment, Dimension Index Values
+
+
+def _shown(found: Grid, counts: Counts, kind: str) -> _Shown:
+    """The frames that show anything, in their order: by segment, then by place."""
+    planes = [int(plane) for plane in found.order if counts[plane, 1:].any()]
+    if kind == LABELMAP:
+        return [(plane, 0, (rank,)) for rank, plane in enumerate(planes, 1)]
+    segments = range(1, counts.shape[1])
+    return [(p, s, (s, rank)) for s in segments for rank, p in enumerate(planes, 1) if counts[p, s]]
+
+
+def _pixels(labels: Labels, shown: _Shown, kind: str) -> Callable[[], Iterator[bytes]]:
+    if kind == BINARY:
+        return partial(packing.packed, labels, [(plane, segment) for plane, segment, _ in shown])
+    return partial(packing.encapsulated, labels, [plane for plane, _, _ in shown])
+
+
+def _complete(made: Dataset, naming: Naming, found: Grid, kind: str, shown: _Shown) -> None:
+    """Say of all images and frames what the exemplar says of its own."""
+    del made.PerFrameFunctionalGroupsSequence
+    del made.PixelData
+    made.NumberOfFrames = len(shown)
+    if len(found.images) > 1:
+        made.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_named(image) for image in found.images]
+        made.SourceImageSequence = [_named(image) for image in found.images]
+    measures = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if "SpacingBetweenSlices" in measures:
+        del measures.SpacingBetweenSlices
+    spacing = found.spacing()
+    if spacing is not None:
+        measures.SpacingBetweenSlices = format_number_as_ds(spacing)
+    if "DimensionOrganizationType" in made:
+        del made.DimensionOrganizationType
+    if len(made.DimensionIndexSequence) == 1 or len(naming.prediction.segments) == 1:
+        used = sorted({plane for plane, _, _ in shown})
+        if len(used) > 1 and found.spacing(used, ordered=True):
+            made.DimensionOrganizationType = "3D"
+    if kind == LABELMAP:  # an item for the background shifts all colours in a widespread viewer
+        made.SegmentSequence = [s for s in made.SegmentSequence if s.SegmentNumber != 0]
+    sign(made, naming, kind)
+    dimensions = naming.uid("dimensions" if kind == BINARY else f"{kind} dimensions")
+    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
+    for index in made.DimensionIndexSequence:
+        index.DimensionOrganizationUID = dimensions
+    stamp(made, ExplicitVRLittleEndian if kind == BINARY else RLELossless)
+
+
+def _named(image: Dataset) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+    return reference
+
+
+def _exemplar(naming: Naming, source: Source, found: Grid, kind: str) -> Dataset:
+    """The segmentation of the first two planes, all in the first segment."""
+    images = [_sample(image, found) for image in found.images[:_SHOWN]]
     header = deepcopy(source.header)
     header.PatientName = ""  # highdicom logs names that it finds odd
     images[0].update(header)
-    made = _build(naming, images, labels)
+    planes = np.zeros((min(_SHOWN, len(found.planes)), *found.labels.shape[1:]), np.uint8)
+    planes[:, 0, 0] = 1
+    made = _build(naming, images, planes, kind)
     made.PatientName = source.header.PatientName
     if "BodyPartExamined" in source.header:
         made.BodyPartExamined = source.header.BodyPartExamined
-    sign(made, naming, "seg")
-    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = naming.uid("dimensions")
-    for index in made.DimensionIndexSequence:
-        index.DimensionOrganizationUID = naming.uid("dimensions")
-    stamp(made)
     return made
 
 
-def _build(naming: Naming, images: list[Dataset], labels: Labels) -> Dataset:
+def _sample(image: Dataset, found: Grid) -> Dataset:
+    """A copy of an image that has a thickness and, of a multi-frame image, the first frames only."""
+    made = Dataset()
+    made.update(image)  # elements are shared: those that differ are put anew
+    if "PerFrameFunctionalGroupsSequence" not in image:
+        made.add_new("SliceThickness", "DS", found.thickness)
+        return made
+    groups = image.PerFrameFunctionalGroupsSequence[:_SHOWN]
+    made.add_new("PerFrameFunctionalGroupsSequence", "SQ", groups)
+    made.add_new("NumberOfFrames", "IS", len(groups))
+    made.add_new("SharedFunctionalGroupsSequence", "SQ", deepcopy(image.SharedFunctionalGroupsSequence))
+    shared = made.SharedFunctionalGroupsSequence[0]
+    measures, orientation = shared.PixelMeasuresSequence[0], shared.PlaneOrientationSequence[0]
+    measures.SliceThickness = found.thickness
+    measures.PixelSpacing = [DS(v, auto_format=True) for v in measures.PixelSpacing]
+    orientation.ImageOrientationPatient = [DS(v, auto_format=True) for v in orientation.ImageOrientationPatient]
+    return made
+
+
+def _build(naming: Naming, images: list[Dataset], planes: Labels, kind: str) -> Dataset:
     prediction = naming.prediction
     try:
         made: Dataset = HighdicomSegmentation(
             source_images=images,
-            pixel_array=labels,
-            segmentation_type=SegmentationTypeValues.BINARY,
+            pixel_array=planes,
+            segmentation_type=SegmentationTypeValues.BINARY if kind == BINARY else SegmentationTypeValues.LABELMAP,
             segment_descriptions=[_describe(naming, segment) for segment in prediction.segments],
-            series_instance_uid=naming.uid("seg series"),
+            series_instance_uid=naming.uid(f"{kind} series"),
             series_number=1,
-            sop_instance_uid=naming.uid("seg"),
+            sop_instance_uid=naming.uid(kind),
             instance_number=1,
             manufacturer=naming.node.manufacturer,
             manufacturer_model_name=MODEL_NAME,
@@ -111,67 +214,3 @@ def _describe(naming: Naming, segment: Segment) -> SegmentDescription:
         tracking_id=naming.tracking_id(segment.number),
         display_color=CIELabColor.from_rgb(*segment.colour),
     )
-
-
-def _grid(source: Source, mask: Mask, labels: Labels) -> tuple[list[Dataset], Labels]:
-    """Source images and mask frames in one common order.
-
-    Raises NoSegmentation where several enhanced objects hold the series, Rejected for a frame that no source has.
-    """
-    used = list(dict.fromkeys(frame.sop_instance_uid for frame in mask.frames))
-    images = [_copy(source.image(uid)) for uid in used]
-    if not any("PerFrameFunctionalGroupsSequence" in image for image in images):
-        if len(used) != len(mask.frames):
-            raise NoSegmentation("several frames of the mask belong to one single-frame image")
-        return images, labels
-    if len(images) > 1:
-        raise NoSegmentation("the series is spread over several multi-frame objects")
-    ordered = np.zeros((int(images[0].NumberOfFrames), *labels.shape[1:]), np.uint8)
-    for frame, plane in zip(mask.frames, labels, strict=True):
-        if frame.number is None or not 1 <= frame.number <= len(ordered):
-            raise Rejected(f"frame {frame.number} of the mask is not in image {frame.sop_instance_uid}")
-        ordered[frame.number - 1] = plane
-    return images, ordered
-
-
-def _copy(image: Dataset) -> Dataset:
-    made = Dataset()
-    made.update(image)
-    return made
-
-
-def _require_place(images: Sequence[Dataset]) -> None:
-    """Raises NoSegmentation unless every frame has a distinct place in one frame of reference."""
-    if any("FrameOfReferenceUID" not in image for image in images):
-        raise NoSegmentation("the source images have no frame of reference (a projection, or a capture)")
-    if len({image.FrameOfReferenceUID for image in images}) > 1:
-        raise NoSegmentation("the source images have different frames of reference")
-    frames = [frame for image in images for frame in per_frame(image)]
-    found = [numbers(frame, "ImagePositionPatient", 3) for frame in frames]
-    places = [place for place in found if place is not None]
-    if len(places) < len(frames):
-        raise NoSegmentation("the source images do not all say their position in the patient")
-    if any(numbers(f, "ImageOrientationPatient", 6) is None or numbers(f, "PixelSpacing", 2) is None for f in frames):
-        raise NoSegmentation("the source images do not all say their orientation and pixel spacing")
-    if len(places) > 1:
-        gap = _smallest_gap(np.array(places))
-        if gap < _SAME_PLACE_MM:
-            raise NoSegmentation("several source images lie at the same place")
-    _complete_thickness(images, np.array(places))
-
-
-def _smallest_gap(places: npt.NDArray[np.float64]) -> float:
-    axis = int(np.argmax(np.ptp(places, axis=0)))
-    ordered = places[np.argsort(places[:, axis])]
-    return float(np.linalg.norm(np.diff(ordered, axis=0), axis=1).min())
-
-
-def _complete_thickness(images: Sequence[Dataset], places: npt.NDArray[np.float64]) -> None:
-    """SliceThickness is required in Pixel Measures; where the source is silent, it is the step between slices."""
-    step = float(np.linalg.norm(places[1] - places[0])) if len(places) > 1 else 1.0
-    for image in images:
-        holder = image
-        if "SharedFunctionalGroupsSequence" in image:
-            holder = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-        if not holder.get("SliceThickness"):
-            holder.SliceThickness = f"{step:.6g}"

@@ -40,6 +40,7 @@ _SERIES: dict[str, Callable[[str], str]] = {
     "BodyPartExamined": normal.as_code,
     "SeriesDescription": normal.as_text(64),
 }
+_SIDE = ("ImageLaterality", "Laterality")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Source:
     modality: str  #: empty when the source does not say
     description: str  #: SeriesDescription
     number: str  #: SeriesNumber
+    laterality: str  #: L or R of a paired part; empty when the source does not say
     header: Dataset  #: patient and study attributes, valid, all of type 2 there; text is Unicode
     places: Mapping[str, Dataset]  #: identity and geometry of each instance by its UID, in the order given
     remarks: tuple[str, ...]  #: what was mended, for the reader; never a value
@@ -99,6 +101,7 @@ def _read(datasets: Sequence[Dataset]) -> Source:
         modality=texts["Modality"],
         description=texts["SeriesDescription"],
         number=plain(value(first, "SeriesNumber")),
+        laterality=next((s for k in _SIDE if (s := plain(value(first, k))) in ("L", "R")), ""),
         header=header,
         places=images,
         remarks=tuple(remarks),

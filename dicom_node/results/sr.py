@@ -28,9 +28,18 @@ from highdicom.sr import Measurement as MeasurementTemplate
 from pydicom.dataset import Dataset
 
 from dicom_node.config import MODEL_NAME
-from dicom_node.results import coding, region, statement
+from dicom_node.results import coding, profiles, region, statement
 from dicom_node.results.coding import concept
-from dicom_node.results.document import COMPREHENSIVE_3D_SR, Circumstance, code, container, document, image, text
+from dicom_node.results.document import (
+    COMPREHENSIVE_3D_SR,
+    COMPREHENSIVE_SR,
+    Circumstance,
+    code,
+    container,
+    document,
+    image,
+    text,
+)
 from dicom_node.results.identity import Naming
 from dicom_node.results.region import Region
 from dicom_node.results.statement import is_actionable
@@ -76,7 +85,9 @@ def measurement_report(circumstance: Circumstance, labels: Labels, counts: npt.N
     items = list(report[0].ContentSequence)
     items.insert(_place_of_library(items), _library(circumstance, frames))
     root.ContentSequence = items
-    return document(COMPREHENSIVE_3D_SR, root, circumstance)
+    # No outline is in three dimensions: the content is the same in either class.
+    newer = circumstance.kind != profiles.SR_COMPREHENSIVE
+    return document(COMPREHENSIVE_3D_SR if newer else COMPREHENSIVE_SR, root, circumstance)
 
 
 def _groups(

@@ -1,27 +1,22 @@
-"""The REPORT stage: makes SR and SEG of a prediction, checks them, and has them delivered."""
+"""The REPORT stage: makes the objects of a prediction, checks them, and has them delivered."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import io
 import logging
-import zlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
-import pydicom
-from pydicom.dataset import Dataset
+from collections.abc import Callable, Mapping, Sequence
 
 from dicom_node.results.document import Reference
 from dicom_node.results.identity import NodeIdentity
-from dicom_node.results.report import Composed, compose
+from dicom_node.results.looking import Look
+from dicom_node.results.material import headers_of, look_in, mask_of
+from dicom_node.results.profiles import DEFAULT, REJECTION, SR, SR_COMPREHENSIVE, Profile, needed
+from dicom_node.results.report import Composed, Order, compose
 from storage.facts.errors import Rejected
-from storage.facts.prediction import Code, Mask, Prediction, Reason, Status
+from storage.facts.prediction import Code, Prediction, Reason, Status
 from storage.facts.result import ResultObject
-from storage.facts.study import MISSING, Header, Instance, Urgency
+from storage.facts.study import MISSING, Header, Urgency
 from storage.facts.task import Kind, Next, Task
 from storage.ledger import Ledger, Transaction
 from storage.stage import Done, Handler
@@ -43,6 +38,12 @@ class Afterwards:
     decide: Decide
     deliveries: Deliveries
     announce_from: Urgency | None  #: least urgency that is raised in the worklist; None: no worklist is configured
+    #: What each destination shows; the default for those that are not named.
+    profiles: Mapping[str, Profile] = dataclasses.field(default_factory=dict)
+
+    def profile(self, destination: str) -> Profile:
+        """What a destination shows."""
+        return self.profiles.get(destination, DEFAULT)
 
 
 def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handler:
@@ -57,26 +58,31 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
             made = bool(tx.predictions.objects(task.key))
         if kept is None or series is None:
             raise Rejected(f"there is no prediction {task.key}")
+        shadow = bool(task.payload.get("shadow", False))
         urgency, why = kept.prediction.urgency, kept.prediction.urgency_reason
         if not made:  # what was once written into objects stays, whatever the policy is now
             asked = Urgency(int(task.payload.get("asked", Urgency.ROUTINE)))
             urgency, why = afterwards.decide(kept.prediction, series.header, asked)
+            if shadow:
+                told = f"a shadow rule asked for it, so that nothing is raised; it would be {urgency.name}: {why}"
+                urgency, why = Urgency.ROUTINE, told
         warnings = (*kept.prediction.warnings, *_limitations(series.header))
         prediction = dataclasses.replace(kept.prediction, urgency=urgency, urgency_reason=why, warnings=warnings)
         made_at = datetime.datetime.fromtimestamp(kept.made_at).astimezone()
-        sources = _sources(ledger.data, prediction, instances)
-        replaced = [_reference(o) for o in earlier if o.kind == "sr"]
+        sources = headers_of(ledger.data, prediction, instances)
+        destinations = [] if shadow else [str(d) for d in task.payload.get("destinations", ())]
+        order = _order([afterwards.profile(name) for name in destinations], earlier, look_in(ledger.data, instances))
         fault = ""
         try:
-            composed = compose(prediction, _mask(ledger, prediction.mask), sources, node, made_at, replaced)
+            composed = compose(prediction, mask_of(ledger, prediction.mask), sources, node, made_at, order)
         except Rejected as error:
             # The result cannot be said in DICOM. That must be said, too: no study ends in silence.
             fault = str(error)
             log.error("prediction %s is reported as failed: %s", task.key, fault)
-            composed = compose(_failed(prediction), None, sources[:1], node, made_at, replaced)
+            composed = compose(_failed(prediction), None, sources[:1], node, made_at, order)
         objects = [_kept(ledger, task.key, item) for item in composed]
-        follow = [*afterwards.deliveries(task.key, [str(d) for d in task.payload.get("destinations", ())])]
-        if afterwards.announce_from is not None and urgency >= afterwards.announce_from:
+        follow = [_narrowed(item, afterwards) for item in afterwards.deliveries(task.key, destinations)]
+        if not shadow and afterwards.announce_from is not None and urgency >= afterwards.announce_from:
             follow.append(Next(kind=Kind.ANNOUNCE, key=task.key, payload={"urgency": int(urgency), "reason": why}))
 
         def record(tx: Transaction) -> None:
@@ -90,6 +96,21 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
         )
 
     return Handler(work=work)
+
+
+def _order(profiles: Sequence[Profile], earlier: Sequence[ResultObject], at: Look) -> Order:
+    return Order(
+        kinds=needed(profiles),
+        predecessors=[_reference(o) for o in earlier if o.kind in (SR, SR_COMPREHENSIVE)],
+        retired=[_reference(o) for o in earlier if o.kind != REJECTION],
+        look=at,
+    )
+
+
+def _narrowed(delivery: Next, afterwards: Afterwards) -> Next:
+    """A delivery that says which kinds of object its destination gets."""
+    kinds = afterwards.profile(str(delivery.payload.get("destination", ""))).kinds
+    return dataclasses.replace(delivery, payload={**delivery.payload, "kinds": list(kinds)})
 
 
 def _limitations(header: Header) -> tuple[str, ...]:
@@ -118,34 +139,9 @@ def _reference(made: ResultObject) -> Reference:
     )
 
 
-def _mask(ledger: Ledger, mask: Mask | None) -> npt.NDArray[np.uint8] | None:
-    if mask is None:
-        return None
-    raw = np.frombuffer(zlib.decompress(ledger.blobs.get(mask.blob)), dtype=np.uint8)
-    return raw.reshape(mask.shape)
-
-
-def _sources(data: Path, prediction: Prediction, instances: Sequence[Instance]) -> list[Dataset]:
-    """The source objects without pixels: those of the mask in its order, else one that speaks for the series."""
-    paths = {instance.sop_instance_uid: instance.path for instance in instances}
-    if prediction.mask is None:
-        wanted = [instances[len(instances) // 2].sop_instance_uid] if instances else []
-    else:
-        wanted = list(dict.fromkeys(frame.sop_instance_uid for frame in prediction.mask.frames))
-    missing = [uid for uid in wanted if uid not in paths]
-    if missing or not wanted:
-        raise Rejected(
-            f"{len(missing)} source objects of series {prediction.series_uid} are gone: nothing can be reported"
-        )
-    with pydicom.config.disable_value_validation():
-        return [pydicom.dcmread(data / paths[uid], stop_before_pixels=True) for uid in wanted]
-
-
 def _kept(ledger: Ledger, key: str, composed: Composed) -> ResultObject:
     dataset = composed.dataset
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    content = buffer.getvalue()
+    content = b"".join(composed.parts())
     return ResultObject(
         sop_instance_uid=str(dataset.SOPInstanceUID),
         sop_class_uid=str(dataset.SOPClassUID),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dicom_node.route import contrast, provenance
@@ -25,9 +25,15 @@ class SeriesFacts:
     def __init__(self, header: Header, derived: Mapping[str, Derived]) -> None:
         self._reading = Reading(header)
         self.derived = derived
-        self._names = _identifying_words(self._reading)
+        self._names: re.Pattern[str] | None = None
+        self._knows_names = False
         self._values: dict[str, Values] = {}
         self._shown: dict[str, str] = {}
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """The whole header, as it was recorded."""
+        return self._reading.header
 
     def values(self, attribute: Attribute) -> Values:
         """The values of an attribute; never raises."""
@@ -35,6 +41,11 @@ class SeriesFacts:
         if found is None:
             found = self._values[attribute.label] = values_of(attribute, self._first(attribute))
         return found
+
+    def key(self, attribute: Attribute) -> Hashable:
+        """What stands for the values of an attribute: where it is equal, they are."""
+        raw = self._first(attribute)
+        return (type(raw), raw) if raw is None or isinstance(raw, str | int | float) else repr(raw)
 
     def _first(self, attribute: Attribute) -> Any:
         step = attribute.steps[0]
@@ -76,6 +87,8 @@ class SeriesFacts:
 
     def redacted(self, text: str) -> str:
         """The text without the patient's name, ID or birth date, should somebody have typed them into it."""
+        if not self._knows_names:  # only what is shown needs them
+            self._names, self._knows_names = _identifying_words(self._reading), True
         return text if self._names is None else self._names.sub("…", text)
 
 

@@ -7,8 +7,10 @@ thought of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dicom_node.route.evidence import Derived
 from dicom_node.route.facts import SeriesFacts
 
 _OPEN_TO_A_RULE = {
@@ -32,14 +34,32 @@ class Floor:
         return next((reason for name, reason in self.unless_named if name not in names), "")
 
 
+def bars(facts: SeriesFacts) -> frozenset[str] | None:
+    """The names of which a rule must mention every one; None when no rule may have the series. Without the reasons."""
+    if absolute_bar(facts):
+        return None
+    derived = facts.derived
+    unsure = {"is_image"} if "is_image" in derived and derived["is_image"].value is None else set()
+    return frozenset(unsure | {name for name in _OPEN_TO_A_RULE if _is(derived, name)})
+
+
+def absolute_bar(facts: SeriesFacts) -> str:
+    """Why no rule whatever may have this series; empty when one may. Facts that are not there bar nothing."""
+    derived = facts.derived
+    if _is(derived, "is_from_this_node"):
+        return f"this node wrote it ({derived['is_from_this_node'].evidence})"
+    if "is_image" in derived and derived["is_image"].value is False:
+        return f"it holds no images ({derived['is_image'].evidence})"
+    return ""
+
+
+def _is(derived: Mapping[str, Derived], name: str) -> bool:
+    return name in derived and bool(derived[name].value)
+
+
 def floor_of(facts: SeriesFacts) -> Floor:
     """What bars this series."""
     derived = facts.derived
-    absolute = ""
-    if derived["is_from_this_node"].value:
-        absolute = f"this node wrote it ({derived['is_from_this_node'].evidence})"
-    elif derived["is_image"].value is False:
-        absolute = f"it holds no images ({derived['is_image'].evidence})"
     barred = [
         (name, f"{reason} ({facts.redacted(derived[name].evidence)}) and the rule does not mention {name}")
         for name, reason in _OPEN_TO_A_RULE.items()
@@ -48,4 +68,4 @@ def floor_of(facts: SeriesFacts) -> Floor:
     if derived["is_image"].value is None:
         unknown = derived["is_image"].evidence
         barred.append(("is_image", f"it may hold no images ({unknown}) and the rule does not mention is_image"))
-    return Floor(absolute=absolute, unless_named=tuple(barred))
+    return Floor(absolute=absolute_bar(facts), unless_named=tuple(barred))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dicom_node.route.facts import SeriesFacts, facts_of
+from dicom_node.route.kept import derivation, plain
 from dicom_node.route.provenance import NodeIdentity
 from dicom_node.route.rules import STABLE, Decision, RoutingRule, evaluate, split_reference
 from storage.facts.errors import Rejected, Transient
@@ -29,6 +31,7 @@ class Routed:
     rules: tuple[str, ...]
     destinations: tuple[str, ...]
     urgency: Urgency
+    shadow: bool = False  #: only shadow rules ask for it
 
 
 def routing_rule(rule: Rule) -> RoutingRule:
@@ -42,6 +45,8 @@ def routing_rule(rule: Rule) -> RoutingRule:
         destinations=rule.destinations,
         urgency=rule.urgency,
         enabled=rule.enabled,
+        shadow=rule.shadow,
+        late=rule.late,
         position=rule.position,
     )
 
@@ -58,29 +63,40 @@ def route(ledger: Ledger, node: NodeIdentity, order_urgency: OrderUrgency) -> Ha
         with ledger.begin_reading() as tx:
             series = tx.studies.series(task.series_uid or "")
             instances = tx.studies.instances(task.series_uid or "")
-            rules = tx.catalogue.rules()
+            live = tx.catalogue.live()
             packages = tx.catalogue.packages()
         if series is None:
             raise Rejected(f"series {task.series_uid} is not in the ledger")
         revision = int(task.payload["revision"])
         order = order_urgency(series.header)
+        facts: SeriesFacts | None = None
         if UNREADABLE in series.header:
-            verdicts, runs = _none_matches(rules, str(series.header[UNREADABLE])), []
+            verdicts, runs = _none_matches(live.rules.rules, str(series.header[UNREADABLE])), []
         else:
-            decisions = evaluate([routing_rule(rule) for rule in rules], series_facts(series, instances, node))
+            facts = series_facts(series, instances, node)
+            rules = [routing_rule(rule) for rule in live.rules.rules]
+            decisions = evaluate(rules, facts, live.rules.match, late=revision > 1)
             runs = combine(decisions, packages, order)
             verdicts = [
-                Verdict(rule=d.rule.name, matched=d.matched, explanation=_explanation(d.explanation()))
+                Verdict(
+                    rule=d.rule.name,
+                    matched=d.matched,
+                    explanation=_explanation(d.explanation()),
+                    shadow=d.rule.shadow,
+                )
                 for d in decisions
             ]
 
         def record(tx: Transaction) -> None:
-            tx.catalogue.record_decisions(series.study_uid, series.series_uid, revision, verdicts)
+            tx.catalogue.record_decisions(series.study_uid, series.series_uid, revision, verdicts, live.number)
+            if facts is not None:
+                tx.catalogue.keep_facts(series.series_uid, revision, derivation(node), plain(facts))
             if order > Urgency.ROUTINE:
                 tx.queue.raise_urgency(series.study_uid, order)
 
-        follow = tuple(_infer(series, revision, len(instances), run) for run in runs)
-        return Done(follow=follow, record=record, note={"runs": [f"{r.package}@{r.version}" for r in runs]})
+        follow = tuple(_infer(series, revision, len(instances), run, live.number) for run in runs)
+        note = {"runs": [f"{r.package}@{r.version}" for r in runs], "rules_version": live.number}
+        return Done(follow=follow, record=record, note=note)
 
     return Handler(work=work)
 
@@ -99,23 +115,31 @@ def combine(
 ) -> list[Routed]:
     """One run for each package that matching rules name: their destinations together, their highest urgency.
 
-    Raises Transient while no worker has registered the package: it may just be starting.
+    What only shadow rules ask for goes nowhere and overtakes nothing. Raises Transient while no worker has registered
+    the package: it may just be starting. A shadow rule waits for no package.
     """
     runs: dict[tuple[str, str], Routed] = {}
     for decision in decisions:
-        if not decision.matched:
-            continue
         rule = decision.rule
+        if not decision.matched or (rule.shadow and not _registered(rule, packages)):
+            continue
         key = (rule.package, _version(rule, packages))
-        known = runs.get(key)
-        runs[key] = Routed(
-            package=key[0],
-            version=key[1],
-            rules=(*(known.rules if known else ()), rule.name),
-            destinations=tuple(dict.fromkeys((*(known.destinations if known else ()), *rule.destinations))),
-            urgency=max(known.urgency if known else Urgency.ROUTINE, rule.urgency, order),
+        known = runs.get(key) or Routed(
+            package=key[0], version=key[1], rules=(), destinations=(), urgency=Urgency.ROUTINE, shadow=True
+        )
+        asked = () if rule.shadow else rule.destinations
+        runs[key] = dataclasses.replace(
+            known,
+            rules=(*known.rules, rule.name),
+            destinations=tuple(dict.fromkeys((*known.destinations, *asked))),
+            urgency=known.urgency if rule.shadow else max(known.urgency, rule.urgency, order),
+            shadow=known.shadow and rule.shadow,
         )
     return list(runs.values())
+
+
+def _registered(rule: RoutingRule, packages: Sequence[RegisteredPackage]) -> bool:
+    return any(p.package == rule.package and rule.version_or_channel in (STABLE, p.version) for p in packages)
 
 
 def _version(rule: RoutingRule, packages: Sequence[RegisteredPackage]) -> str:
@@ -132,7 +156,8 @@ def _version(rule: RoutingRule, packages: Sequence[RegisteredPackage]) -> str:
     )
 
 
-def _infer(series: Series, revision: int, instances: int, run: Routed) -> Next:
+def _infer(series: Series, revision: int, instances: int, run: Routed, version: int) -> Next:
+    """The run as this version of the rules wants it: what it takes along is not looked up again."""
     return Next(
         kind=Kind.INFER,
         key=f"{series.series_uid}/{revision}/{run.package}@{run.version}",
@@ -142,7 +167,9 @@ def _infer(series: Series, revision: int, instances: int, run: Routed) -> Next:
             "package": run.package,
             "version": run.version,
             "rules": list(run.rules),
+            "rules_version": version,
             "destinations": list(run.destinations),
+            "shadow": run.shadow,
         },
         urgency=run.urgency,
     )
@@ -150,4 +177,6 @@ def _infer(series: Series, revision: int, instances: int, run: Routed) -> Next:
 
 def _explanation(plain: Mapping[str, Any]) -> Mapping[str, Any]:
     """What views.decisions shows; the rule's own text is kept with it, as the rule may change later."""
-    return {"condition": plain["rule"]["when"], **{k: v for k, v in plain.items() if k not in ("rule", "matched")}}
+    told = {k: v for k, v in plain.items() if k not in ("rule", "matched")}
+    rule = plain["rule"]
+    return {"condition": rule["when"], "package": rule["package"], "position": rule["position"], **told}

@@ -1,11 +1,13 @@
 """Which rules match a series, which do not, and why: for the router, for the audit trail and for people.
 
-All rules are evaluated, and every rule that matches routes the series; their order is only that of the explanation.
+All rules are evaluated, whatever the set says: where only the first match routes, the later ones say that they came
+too late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +18,7 @@ from dicom_node.route.floor import Floor, floor_of
 from dicom_node.route.language import RuleError, compile_rule
 from dicom_node.route.verdict import Test, Verdict, prepared
 from storage.facts.errors import Misconfigured
+from storage.facts.routing import Late, Match
 from storage.facts.study import Urgency
 from storage.facts.wire import to_json
 
@@ -33,6 +36,8 @@ class RoutingRule:
     destinations: tuple[str, ...] = ()
     urgency: Urgency = Urgency.ROUTINE
     enabled: bool = True
+    shadow: bool = False  #: run and record, deliver and raise nothing
+    late: Late = Late.RERUN
     position: int = 0  #: order of evaluation
 
 
@@ -72,14 +77,32 @@ def split_reference(reference: str) -> tuple[str, str]:
     return package, version or STABLE
 
 
-def evaluate(rules: Iterable[RoutingRule], facts: SeriesFacts) -> list[Decision]:
-    """The decision of every rule, in their order. Never raises: a rule that does not compile matches nothing."""
+def evaluate(
+    rules: Iterable[RoutingRule], facts: SeriesFacts, match: Match = Match.ALL, *, late: bool = False
+) -> list[Decision]:
+    """The decision of every rule, in their order. Never raises: a rule that does not compile matches nothing.
+
+    ``late`` says that the series was complete before, and more of it came.
+    """
     floor = floor_of(facts)
-    ordered = sorted(rules, key=lambda rule: (rule.position, rule.name))
-    return [_decision(rule, facts, floor) for rule in ordered]
+    decisions = [_decision(rule, facts, floor, late) for rule in sorted(rules, key=lambda r: (r.position, r.name))]
+    return decisions if match is Match.ALL else list(_first_only(decisions))
 
 
-def _decision(rule: RoutingRule, facts: SeriesFacts, floor: Floor) -> Decision:
+def _first_only(decisions: Iterable[Decision]) -> Iterator[Decision]:
+    """Only the first match stays one. A shadow rule must come before it as well, but stops no other."""
+    winner = ""
+    for decision in decisions:
+        if decision.matched and winner:
+            why = f"the condition holds, but rule {winner} comes first and the set stops at the first match"
+            yield dataclasses.replace(decision, matched=False, why=why)
+            continue
+        if decision.matched and not decision.rule.shadow:
+            winner = decision.rule.name
+        yield decision
+
+
+def _decision(rule: RoutingRule, facts: SeriesFacts, floor: Floor, late: bool) -> Decision:
     try:
         parts = _parts(rule.when)
     except RuleError as error:
@@ -87,12 +110,12 @@ def _decision(rule: RoutingRule, facts: SeriesFacts, floor: Floor) -> Decision:
         return Decision(rule=rule, matched=False, verdict=Verdict.UNKNOWN, clauses=(), why=why)
     clauses = tuple(part.clause(facts) for part in parts)
     verdict = _conjunction(clauses)
-    barred = floor.bars(compile_rule(rule.when).names)
+    barred = _why_not_routed(rule, floor.bars(compile_rule(rule.when).names), late)
     if verdict is Verdict.TRUE:
-        why = _why_not_routed(rule, barred) or f"all {len(clauses)} clause(s) hold"
+        why = f"the condition holds, but {barred}" if barred else f"all {len(clauses)} clause(s) hold"
     else:
         why = _first_failure(clauses)
-    matched = verdict is Verdict.TRUE and rule.enabled and not barred
+    matched = verdict is Verdict.TRUE and not barred
     return Decision(rule=rule, matched=matched, verdict=verdict, clauses=clauses, why=why)
 
 
@@ -102,10 +125,12 @@ def _conjunction(clauses: Iterable[Clause]) -> Verdict:
     return next((v for v in (Verdict.FALSE, Verdict.UNKNOWN) if v in verdicts), Verdict.TRUE)
 
 
-def _why_not_routed(rule: RoutingRule, barred: str) -> str:
+def _why_not_routed(rule: RoutingRule, barred: str, late: bool) -> str:
     if barred:
-        return f"the condition holds, but {barred}"
-    return "" if rule.enabled else "the condition holds, but the rule is disabled"
+        return barred
+    if not rule.enabled:
+        return "the rule is disabled"
+    return "it came late, and the rule ignores late objects" if late and rule.late is Late.IGNORE else ""
 
 
 def _first_failure(clauses: tuple[Clause, ...]) -> str:

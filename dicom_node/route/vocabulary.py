@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 
-from pydicom.datadict import dictionary_VR, keyword_dict, keyword_for_tag
+from pydicom.datadict import dictionary_description, dictionary_VR, keyword_dict, keyword_for_tag
 
 
 class Type(StrEnum):
@@ -123,3 +123,12 @@ def nearest(name: str) -> str | None:
         return folded[wanted]
     close = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.75)
     return folded[close[0]] if close else None
+
+
+def names_beginning(part: str) -> list[tuple[str, str]]:
+    """The names that begin so, whatever their case, with what they mean; those that a rule may not use left out."""
+    wanted = part.casefold()
+    facts = [(name, fact.about) for name, fact in DERIVED.items() if name.startswith(wanted)]
+    known = sorted(each for each in keyword_dict if each and each.casefold().startswith(wanted))
+    allowed = [each for each in known if not names_a_person(each)]
+    return facts + [(each, dictionary_description(keyword_dict[each])) for each in allowed]

@@ -1,12 +1,31 @@
-"""What an installation is set up to do: rules, their verdicts, model packages."""
+"""What an installation is set up to do: rules, the set they form, their verdicts, model packages."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from storage.facts.study import Urgency
+from storage.facts.errors import Misconfigured, Rejected
+from storage.facts.study import Header, Urgency
+
+
+class Match(StrEnum):
+    """Which of the rules that match route a series."""
+
+    ALL = "all"  #: every one
+    FIRST = "first"  #: the first in order; shadow rules neither win nor lose
+
+
+class Late(StrEnum):
+    """What a rule does with objects that come after the series was complete."""
+
+    RERUN = "rerun"  #: the model runs again on all that is there
+    IGNORE = "ignore"  #: the first result stands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +38,79 @@ class Rule:
     destinations: tuple[str, ...]
     urgency: Urgency = Urgency.ROUTINE
     enabled: bool = True
-    position: int = 0  #: order of evaluation; 0 when new: placed last
+    shadow: bool = False  #: run and record, deliver and raise nothing
+    late: Late = Late.RERUN
+    position: int = 0  #: order of evaluation, from 1; 0 when new: placed last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSet:
+    """Every rule, in order of evaluation, and what holds for all of them."""
+
+    rules: tuple[Rule, ...] = ()
+    match: Match = Match.ALL
+    approval: bool = False  #: a change needs a second person
+
+    def find(self, name: str) -> Rule | None:
+        """The rule of that name, if there is one."""
+        return next((rule for rule in self.rules if rule.name == name), None)
+
+    def known(self, name: str) -> Rule:
+        """The rule of that name. Raises Rejected when there is none."""
+        rule = self.find(name)
+        if rule is None:
+            raise Rejected(f"there is no rule {name!r}: see `dicom-node rules list`")
+        return rule
+
+    def put(self, rule: Rule) -> RuleSet:
+        """With this rule added, or in the place of the one of its name; at its position if it has one."""
+        names = [each.name for each in self.rules]
+        at = names.index(rule.name) if rule.name in names else len(names)
+        rest = [each for each in self.rules if each.name != rule.name]
+        if rule.position:
+            at = rule.position - 1
+        at = max(0, min(at, len(rest)))
+        return self.of([*rest[:at], rule, *rest[at:]])
+
+    def remove(self, name: str) -> RuleSet:
+        """Without the rule of that name. Raises Rejected when there is none."""
+        gone = self.known(name)
+        return self.of([rule for rule in self.rules if rule is not gone])
+
+    def of(self, rules: list[Rule]) -> RuleSet:
+        """The same set with these rules, in this order."""
+        placed = tuple(dataclasses.replace(rule, position=at) for at, rule in enumerate(rules, 1))
+        return dataclasses.replace(self, rules=placed)
+
+    def digest(self) -> str:
+        """What is approved is what was seen: twelve hexadecimal digits that stand for the whole content."""
+        content = json.dumps(set_document(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleVersion:
+    """A rule set that is or was in force. Version 0 is the empty set that every installation starts with."""
+
+    number: int
+    rules: RuleSet
+    author: str
+    reason: str
+    at: float  #: seconds since the epoch
+    approver: str = ""  #: who approved it; empty when nobody had to
+    restores: int | None = None  #: the version that it put back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleDraft:
+    """The set as it shall become."""
+
+    base: int  #: the version that was in force when the draft was begun
+    rules: RuleSet
+    authors: tuple[str, ...]  #: everybody who changed it: none of them can approve it
+    reason: str  #: empty until it is proposed
+    proposed: bool  #: waits for a second person
+    at: float  #: of the last change, seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +120,32 @@ class Verdict:
     rule: str
     matched: bool
     explanation: Mapping[str, Any]
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedSeries:
+    """A complete series as it was recorded: enough to ask any rule about it again, without its files."""
+
+    series_uid: str
+    study_uid: str
+    calling_ae: str
+    called_ae: str
+    revision: int
+    at: float  #: arrival of its last object, seconds since the epoch
+    header: Header
+    derivation: str  #: which way of deriving made the facts; empty when none are kept
+    facts: Mapping[str, Any]  #: derived name to [value, evidence]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """What runs of one package have cost and raised so far."""
+
+    runs: int
+    seconds: float  #: mean of a run
+    results: int
+    raised: int  #: results of urgency HIGH or STAT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +157,83 @@ class RegisteredPackage:
     digest: str
     title: str
     manifest: Mapping[str, Any]
+
+
+def rule_document(rule: Rule) -> dict[str, Any]:
+    """A rule as plain data, as it is stored, exported and shown; its place is its place in the list."""
+    return {
+        "name": rule.name,
+        "when": rule.expression,
+        "model": rule.package,
+        "to": list(rule.destinations),
+        "urgency": rule.urgency.name,
+        "enabled": rule.enabled,
+        "shadow": rule.shadow,
+        "late": rule.late.value,
+    }
+
+
+def set_document(rules: RuleSet) -> dict[str, Any]:
+    """A rule set as plain data."""
+    return {
+        "match": rules.match.value,
+        "approval": rules.approval,
+        "rules": [rule_document(rule) for rule in rules.rules],
+    }
+
+
+def rule_of(document: Mapping[str, Any]) -> Rule:
+    """The rule that ``rule_document`` wrote. Raises Misconfigured where the data has another shape."""
+    try:
+        return Rule(
+            name=document["name"],
+            expression=document["when"],
+            package=document["model"],
+            destinations=tuple(document.get("to", ())),
+            urgency=Urgency[document.get("urgency", "ROUTINE")],
+            enabled=document.get("enabled", True),
+            shadow=document.get("shadow", False),
+            late=Late(document.get("late", Late.RERUN)),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise Misconfigured(f"a stored rule has another shape than this version of the node knows: {error}") from error
+
+
+def set_of(document: Mapping[str, Any]) -> RuleSet:
+    """The rule set that ``set_document`` wrote. Raises Misconfigured where the data has another shape."""
+    try:
+        empty = RuleSet(match=Match(document["match"]), approval=bool(document["approval"]))
+        return empty.of([rule_of(each) for each in document["rules"]])
+    except (KeyError, ValueError, TypeError) as error:
+        raise Misconfigured(f"a stored rule set has another shape than this version knows: {error}") from error
+
+
+def changes(before: RuleSet, after: RuleSet) -> dict[str, Any]:
+    """What differs, as plain data for the trail: rules added, removed and changed, their order, the set's settings.
+
+    Empty when nothing does.
+    """
+    old = {rule.name: rule_document(rule) for rule in before.rules}
+    new = {rule.name: rule_document(rule) for rule in after.rules}
+    changed = {
+        name: {key: [old[name][key], new[name][key]] for key in new[name] if old[name][key] != new[name][key]}
+        for name in new
+        if name in old and old[name] != new[name]
+    }
+    order = [[name for name in one if name in two] for one, two in ((old, new), (new, old))]
+    settings = {
+        key: [one, two]
+        for key, one, two in (
+            ("match", before.match.value, after.match.value),
+            ("approval", before.approval, after.approval),
+        )
+        if one != two
+    }
+    found = {
+        "added": {name: new[name] for name in new if name not in old},
+        "removed": {name: old[name] for name in old if name not in new},
+        "changed": changed,
+        "order": [] if order[0] == order[1] else order,
+        "settings": settings,
+    }
+    return {key: value for key, value in found.items() if value}

@@ -38,7 +38,7 @@ class Instance:
     study_uid: str
     path: str  #: relative to the data folder
     size: int  #: bytes
-    digest: str  #: SHA-256 of the data set as received, hexadecimal
+    digest: str  #: BLAKE3 of the data set as received, hexadecimal
     header: Header  #: what orders and groups slices; see storage.facts.study.SLICE_KEYWORDS
 
 

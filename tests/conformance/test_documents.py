@@ -72,7 +72,7 @@ def test_commands_that_the_readme_shows_exist() -> None:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None, name
         if isinstance(command, click.Group) and sub:
-            assert sub in command.commands, f"{name} {sub}"
+            assert command.get_command(click.Context(command), sub) is not None, f"{name} {sub}"
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -64,11 +64,11 @@ def make_receiver(tmp_path: Path) -> Iterator[MakeReceiver]:
     """Starts receivers with the settings given."""
     made: list[Receiver] = []
 
-    def make(*, streaming: bool = True, **receive: Any) -> Receiver:
+    def make(*, streaming: bool = True, tls: dict[str, Any] | None = None, **receive: Any) -> Receiver:
         data = tmp_path / "data"
         settings = {"peers": [{"ae_title": "PACS"}], "refuse_below_mb": 1, **receive}
         config = NodeConfig.model_validate(
-            {"node": {"port": 0, "bind": "127.0.0.1", "data": str(data)}, "receive": settings}
+            {"node": {"port": 0, "bind": "127.0.0.1", "data": str(data)}, "receive": settings, "tls": tls or {}}
         )
         ledger = Ledger(data)
         index = Index(ledger, expect(QuietTime(settings=config.receive)))

@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.results.identity import NodeIdentity
-from dicom_node.results.report import Composed, compose
-from storage.facts.prediction import Prediction
+from dicom_node.results.looking import Look, Pixels, look
+from dicom_node.results.profiles import KINDS
+from dicom_node.results.report import Composed, Order, compose
+from storage.facts.prediction import Frame, Prediction
 from tests import builders
 from tests.builders import Labels
 
@@ -31,13 +34,20 @@ SOURCES: dict[str, Callable[[], list[Dataset]]] = {
         builders.enhanced(sop_class=builders.ENHANCED_MR, orientation=builders.CORONAL, shared=False)
     ],
     "CR": lambda: [builders.radiograph()],
+    "PT": lambda: builders.slices(sop_class=builders.PT),
+    "DX": lambda: [builders.radiograph(sop_class=builders.DX)],
+    "MG": lambda: [builders.radiograph(sop_class=builders.MG)],
+    "US loop": lambda: [builders.loop()],
+    "SC": lambda: [builders.captured()],
 }
+#: Those without a place in the patient.
+FLAT = frozenset({"CR", "DX", "MG", "US loop", "SC"})
 
 
 def labels_on(sources: Sequence[Dataset]) -> Labels:
     """Two blobs on the grid of the sources."""
     first = sources[0]
-    if first.SOPClassUID == builders.CR:
+    if len(builders.frames(sources)) == 1:
         return builders.two_blobs((5, first.Rows, first.Columns))[2:3]
     return builders.two_blobs((len(builders.frames(sources)), first.Rows, first.Columns))
 
@@ -53,11 +63,30 @@ def through_bytes(one: Composed) -> Dataset:
     return dcmread(io.BytesIO(encoded(one)))
 
 
+def looking(sources: Sequence[Dataset]) -> Look:
+    """How to get at the pixels of sources that are in no file."""
+    images = {ds.SOPInstanceUID: ds for ds in sources}
+
+    def at(frame: Frame) -> tuple[Pixels, Dataset]:
+        buffer = io.BytesIO()
+        images[frame.sop_instance_uid].save_as(buffer, enforce_file_format=True)
+        return look(io.BytesIO(buffer.getvalue()), frame)
+
+    return at
+
+
+def ordered(
+    prediction: Prediction, labels: Labels | None, sources: Sequence[Dataset], **order: Any
+) -> dict[str, Dataset]:
+    """Objects of every kind, or of those ordered, after they went through bytes."""
+    wanted = Order(**({"kinds": KINDS, "look": looking(sources)} | order))
+    composed = compose(prediction, labels, sources, NODE, builders.MADE_AT, wanted)
+    return {one.kind: through_bytes(one) for one in composed}
+
+
 def encoded(one: Composed) -> bytes:
     """The Part 10 file of an object."""
-    buffer = io.BytesIO()
-    one.dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+    return b"".join(one.parts())
 
 
 def whole(sources: Sequence[Dataset]) -> dict[str, Dataset]:

@@ -108,3 +108,31 @@ def test_the_key_frame_is_the_one_that_shows_most() -> None:
     labels = builders.two_blobs()
     assert overlay.key_frame(labels, 2) == int(np.argmax((labels > 0).sum(axis=(1, 2))))
     assert overlay.key_frame(labels * 0, 2) is None
+
+
+def frames_in(image: np.ndarray) -> np.ndarray:
+    """Where the picture is white."""
+    return (image[:256] == 255).all(axis=2)
+
+
+@pytest.mark.parametrize(("row", "column", "corner"), [(12, 12, (1, 1)), (50, 50, (0, 0)), (12, 50, (0, 1))])
+def test_what_is_small_is_magnified_in_the_farthest_corner(row: int, column: int, corner: tuple[int, int]) -> None:
+    pixels, marked = np.zeros((64, 64)), np.zeros((64, 64), np.uint8)
+    marked[row : row + 3, column : column + 3] = 1
+    image = shown(geometry(), marked, pixels, size=256)
+    white = frames_in(image)
+    side = round(0.36 * 256) + 4
+    left, top = (256 - side - 4 if corner[0] else 4), (256 - side - 4 if corner[1] else 4)
+    assert white[top, left : left + side].all()
+    assert white[top : top + side, left].all()
+    blue = np.array(builders.segments()[0].colour)
+    inset = image[top : top + side, left : left + side]
+    assert (np.abs(inset - blue).max(axis=2) < 8).sum() > 40
+
+
+def test_what_is_large_is_not_magnified() -> None:
+    pixels, marked = np.zeros((64, 64)), np.zeros((64, 64), np.uint8)
+    marked[16:48, 8:24] = 1
+    white = frames_in(shown(geometry(), marked, pixels, size=256))
+    assert not white.all(axis=1).any()
+    assert white.sum() < 300  # the side markers

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.results import report
 from dicom_node.results.document import Reference
-from dicom_node.results.report import compose
+from dicom_node.results.report import Order, compose
 from storage.facts.errors import Rejected
 from tests import builders
 from tests.dicom_node.results.making import NODE, SOURCES, encoded, labels_on, made, through_bytes, whole
@@ -60,7 +60,7 @@ def test_a_new_revision_names_what_it_replaces() -> None:
         sop_class_uid="1.2.840.10008.5.1.4.1.1.88.11", sop_instance_uid="2.25.1", series_uid="2.25.2",
         study_uid=f"{builders.ROOT}.0",
     )  # fmt: skip
-    composed = compose(builders.failure(sources), None, sources, NODE, builders.MADE_AT, [old])
+    composed = compose(builders.failure(sources), None, sources, NODE, builders.MADE_AT, Order(predecessors=[old]))
     [study] = through_bytes(composed[0]).PredecessorDocumentsSequence
     assert study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.1"
 

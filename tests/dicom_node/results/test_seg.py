@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset
 from storage.facts.errors import Rejected
 from tests import builders
 from tests.builders import Labels
-from tests.dicom_node.results.making import SOURCES, labels_on, made, sentences, tool, whole
+from tests.dicom_node.results.making import FLAT, SOURCES, labels_on, made, sentences, tool, whole
 
-VOLUMES = [name for name in SOURCES if name != "CR"]
+VOLUMES = [name for name in SOURCES if name not in {*FLAT, "PT"}]
 
 
 def centres(sources: Sequence[Dataset], labels: Labels, segment: int) -> set[tuple[float, ...]]:
@@ -103,15 +103,16 @@ def test_dcmqi_reads_back_every_segment_with_its_volume_and_place(name: str, tmp
         assert nrrd_centres(tmp_path / f"{segment}.nrrd") == centres(sources, labels, segment)
 
 
-def nrrd_centres(path: Path) -> set[tuple[float, ...]]:
-    """Patient coordinates (LPS) of the non-zero voxels of an NRRD file."""
+def nrrd_centres(path: Path, label: int | None = None) -> set[tuple[float, ...]]:
+    """Patient coordinates (LPS) of the voxels of an NRRD file that have that label; without one, any but zero."""
     head, _, body = path.read_bytes().partition(b"\n\n")
     fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
     assert fields["space"] == "left-posterior-superior"
     raw = gzip.decompress(body) if fields["encoding"] == "gzip" else body
     dtype = {"short": np.int16, "unsigned char": np.uint8}.get(fields["type"], np.int16)
     size = [int(v) for v in fields["sizes"].split()]
-    voxels = np.argwhere(np.frombuffer(raw, dtype).reshape(size, order="F"))
+    image = np.frombuffer(raw, dtype).reshape(size, order="F")
+    voxels = np.argwhere(image if label is None else image == label)
     vectors = np.array([[float(v) for v in w.strip("()").split(",")] for w in fields["space directions"].split()])
     origin = np.array([float(v) for v in fields["space origin"].strip("()").split(",")])
     return {tuple(np.round(point, 3) + 0.0) for point in origin + voxels @ vectors}

@@ -10,13 +10,20 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from click.testing import CliRunner
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.route.default_rules import default_rules
+from dicom_node.cli import cli
+from dicom_node.route.default_rules import BRAIN_T1, default_rules
 from dicom_node.route.facts import SeriesFacts, facts_of
 from dicom_node.route.header import header_of, slice_header
+from dicom_node.route.kept import facts_from as kept
+from dicom_node.route.kept import plain
+from dicom_node.route.replay import Replay
+from dicom_node.route.router import routing_rule
 from dicom_node.route.rules import RoutingRule, evaluate
+from storage.facts.routing import RecordedSeries, Rule, RuleSet
 from tests.dicom_node.route.making import NODE, series
 
 pytestmark = pytest.mark.shared_data
@@ -107,3 +114,42 @@ def test_no_hostile_file_raises_or_is_routed(shared_data: Path) -> None:
 
     assert read_files >= 130
     assert recognised == dict.fromkeys(ODD, True)
+
+
+def test_a_rehearsal_says_of_hostile_files_what_the_router_says(shared_data: Path) -> None:
+    conditions = ['true', 'Modality == "CT"', "is_derived || is_localizer", "SliceThickness <= 5 && !is_phantom",
+                  "has(ImageType) && !is_derived", "number_of_frames >= 1 || is_mosaic || is_image"]  # fmt: skip
+    rules = RuleSet().of(
+        [Rule(name=f"r{n}", expression=when, package="p", destinations=()) for n, when in enumerate(conditions)]
+    )
+    replay = Replay([rules])
+    matched = 0
+    for name, content in files_of(shared_data / "nasty.zip").items():
+        dataset = read(content, force=True)
+        if dataset is None:
+            continue
+        facts = facts_from([dataset])
+        recorded = RecordedSeries(
+            series_uid="1", study_uid="1", calling_ae="CT1", called_ae="NODE", revision=1, at=0.0, derivation="",
+            header=json.loads(json.dumps(facts.header)), facts=json.loads(json.dumps(plain(facts))),
+        )  # fmt: skip
+        explained = [d.rule.name for d in evaluate([routing_rule(r) for r in rules.rules], facts) if d.matched]
+        assert [[rule.name for rule in found] for found in replay.matches(kept(recorded))] == [explained], name
+        matched += bool(explained)
+
+    assert matched > 10
+
+
+def test_a_real_study_is_explained_on_the_command_line(shared_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('[node]\ndata = "data"\n', encoding="utf-8")
+    with zipfile.ZipFile(shared_data / "studies" / "mr_t1_enhanced_xa30.zip") as archive:
+        archive.extractall(tmp_path / "study")
+
+    result = CliRunner().invoke(
+        cli,
+        ["rules", "test", str(tmp_path / "study"), "--when", BRAIN_T1, "-c", str(tmp_path / "node.toml")],
+    )
+
+    assert result.exit_code == 0, result.exception
+    assert 'TRUE     mr_sequence == "T1"    [mr_sequence is "T1" (' in result.output
+    assert "TRUE     number_of_frames >= 20    [number_of_frames is 96 (counted)]" in result.output

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from dicom_node.commands.rules import rules
 from dicom_node.route.language import compile_rule
 from dicom_node.route.rules import RoutingRule, evaluate
+from dicom_node.route.sheet import read_rule, write_rule
 from dicom_node.route.vocabulary import DERIVED
 from tests.dicom_node.route.making import CT, MR, SAGITTAL, SECONDARY_CAPTURE, facts, stack
 
@@ -87,3 +89,19 @@ def test_the_page_lists_exactly_the_derived_facts() -> None:
     names = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
 
     assert names == set(DERIVED)
+
+
+def test_the_rule_on_the_page_is_one_and_has_every_key() -> None:
+    sheet = re.search(r"```yaml\n(.+?)```", PAGE, re.DOTALL)
+    assert sheet is not None
+
+    rule = read_rule(sheet[1], "the page")
+    assert write_rule(rule).splitlines() == [line.partition("   ")[0].rstrip() for line in sheet[1].splitlines()]
+
+
+def test_every_command_about_rules_is_on_the_page_and_every_one_on_the_page_exists() -> None:
+    shown = set(re.findall(r"dicom-node rules ([a-z]+)", PAGE))
+    known = set(rules.commands)
+
+    assert shown <= known
+    assert {name for name in known if not re.search(rf"[` ]{name}[` ]", PAGE)} == set()

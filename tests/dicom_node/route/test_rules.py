@@ -124,6 +124,8 @@ def test_an_explanation_is_plain_data() -> None:
             "destinations": ["PACS"],
             "urgency": 2,
             "enabled": True,
+            "shadow": False,
+            "late": "rerun",
             "position": 0,
         },
         "matched": True,

@@ -1,0 +1,142 @@
+"""``dicom-node results``: what was made of a study, as text and as pictures, and sending it again."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import click
+import pydicom
+
+from dicom_node.commands.opening import config_option, open_ledger, operator, read_config
+from dicom_node.commands.printing import moment, size
+from dicom_node.results import profiles
+from dicom_node.results.identity import NodeIdentity
+from dicom_node.results.material import headers_of, look_in, mask_of
+from dicom_node.results.reading_out import lines
+from dicom_node.results.report import Order, compose
+from storage import views
+from storage.facts.errors import Rejected
+from storage.facts.prediction import Prediction
+from storage.facts.result import Kept, ResultObject
+from storage.facts.task import Kind, Next
+from storage.ledger import Ledger
+
+
+@click.group()
+def results() -> None:
+    """Show results as text or pictures; send them again."""
+
+
+@results.command()
+@config_option
+@click.argument("study")
+def show(path: Path, study: str) -> None:
+    """Print the reports of STUDY as they were sent."""
+    with open_ledger(path) as ledger:
+        for kept, objects in _of(ledger, study):
+            click.secho(f"{kept.prediction.algorithm.name}, made {moment(kept.made_at)}", bold=True)
+            click.echo(f"series {kept.prediction.series_uid}, revision {kept.prediction.revision}")
+            for made in objects:
+                click.echo(f"  {made.kind:18} {size(made.size):>9}  {made.sop_instance_uid}")
+            report = next((o for o in objects if o.kind in (profiles.SR, profiles.SR_COMPREHENSIVE)), None)
+            if report is None:
+                click.echo("no report was made yet")
+                continue
+            document = pydicom.dcmread(io.BytesIO(ledger.blobs.get(report.blob)))
+            click.echo("\n" + "\n".join(lines(document)) + "\n")
+
+
+@results.command()
+@config_option
+@click.argument("study")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for the PNGs.")
+def render(path: Path, study: str, out: Path) -> None:
+    """Draw each result of STUDY on the image that shows most of it, as a PNG with a caption."""
+    with open_ledger(path) as ledger:
+        for kept, _ in _of(ledger, study):
+            prediction = kept.prediction
+            out.mkdir(parents=True, exist_ok=True)
+            name = f"{prediction.algorithm.package}-{re.sub('[^0-9]', '', prediction.series_uid)[-8:]}.png"
+            (out / name).write_bytes(_png(ledger, kept))
+            click.echo(str(out / name))
+
+
+@results.command()
+@config_option
+@click.argument("study")
+@click.option("--to", "destinations", multiple=True, help="Destination; again for several. Default: where it was sent.")
+def resend(path: Path, study: str, destinations: tuple[str, ...]) -> None:
+    """Send the objects of STUDY again, also those that a destination has acknowledged."""
+    config = read_config(path)
+    unknown = sorted(set(destinations) - set(config.destinations))
+    if unknown:
+        known = ", ".join(config.destinations) or "none"
+        raise Rejected(f"no destination is named {', '.join(unknown)} in {path}; known: {known}")
+    with open_ledger(path) as ledger:
+        for kept, objects in _of(ledger, study):
+            for name in destinations or _sent_to(ledger, study, kept.prediction.key):
+                section = config.destinations.get(name)
+                wanted = profiles.profile(section.profile) if section else profiles.DEFAULT
+                chosen = profiles.subset(objects, wanted.kinds)
+                if not chosen:
+                    click.echo(f"{name}: nothing of this result is for a destination of profile {wanted.name}")
+                    continue
+                _again(ledger, kept.prediction, name, chosen)
+                click.echo(f"{name}: {', '.join(one.kind for one in chosen)} will be sent again")
+
+
+def _of(ledger: Ledger, study: str) -> Iterator[tuple[Kept, list[ResultObject]]]:
+    """The results of a study that stand, each with its objects. Raises Rejected where there is none."""
+    with ledger.read() as session:
+        items = [item for item in views.worklist(session, limit=10_000) if item.study_uid == study]
+    if not items:
+        raise Rejected(f"there is no result of study {study}: `dicom-node status {study}` says where it is")
+    for item in items:
+        with ledger.begin_reading() as tx:
+            kept, objects = tx.predictions.load(item.prediction.key), tx.predictions.objects(item.prediction.key)
+        if kept is not None:
+            yield kept, objects
+
+
+def _png(ledger: Ledger, kept: Kept) -> bytes:
+    """The picture that a destination for pictures would get."""
+    prediction = kept.prediction
+    with ledger.begin_reading() as tx:
+        instances = tx.studies.instances(prediction.series_uid)
+    node = NodeIdentity(serial_number="1", software_version="1")  # of no picture
+    made_at = datetime.fromtimestamp(kept.made_at).astimezone()
+    order = Order(kinds=(profiles.SC,), look=look_in(ledger.data, instances))
+    headers = headers_of(ledger.data, prediction, instances)
+    [picture] = compose(prediction, mask_of(ledger, prediction.mask), headers, node, made_at, order)
+    return picture.png()
+
+
+def _sent_to(ledger: Ledger, study: str, key: str) -> list[str]:
+    """The destinations that this result was to be sent to."""
+    with ledger.read() as session:
+        tasks = views.tasks(session, study=study, limit=10_000)
+    deliveries = [task.key.removeprefix(f"{key}>") for task in tasks if task.kind == Kind.DELIVER]
+    return sorted({name.partition("#")[0] for name in deliveries if ">" not in name})
+
+
+def _again(ledger: Ledger, prediction: Prediction, destination: str, objects: list[ResultObject]) -> None:
+    item = Next(
+        kind=Kind.DELIVER,
+        key=f"{prediction.key}>{destination}#{time.time():.0f}",
+        payload={
+            "prediction": prediction.key,
+            "destination": destination,
+            "kinds": [one.kind for one in objects],
+        },
+        urgency=prediction.urgency,
+        series_uid=prediction.series_uid,
+        study_uid=prediction.study_uid,
+    )
+    with ledger.begin(operator()) as tx:
+        tx.predictions.forget_deliveries(destination, [one.sop_instance_uid for one in objects])
+        tx.queue.enqueue(item)

@@ -1,0 +1,73 @@
+"""``dicom-node rules``: listing is answered by little code, everything else by the full commands."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dicom_node.commands.rule_lines import print_rules
+from storage.glance import rules_in_force
+
+
+class RuleGroup(click.Group):
+    """The group of dicom_node.commands.rules, loaded only when more than the plain list is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        return _full().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click.Group."""
+        return list_rules if cmd_name == "list" else _full().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Group."""
+        _full().format_commands(ctx, formatter)
+
+
+def _full() -> click.Group:
+    from dicom_node.commands.rules import rules as full  # the ORM and the configuration take longer than the answer
+
+    return full
+
+
+@click.group(cls=RuleGroup)
+def rules() -> None:
+    """Which model sees which series, where its results go, and how that is changed.
+
+    add, edit, enable, disable and remove change a draft. diff shows it, simulate rehearses it on recorded traffic,
+    apply puts it in force as a new version, rollback takes that back.
+    """
+
+
+@click.command("list", short_help="List the rules in force.")
+@click.option(
+    "-c", "--config", "path", type=click.Path(path_type=Path, dir_okay=False), default=Path("node.toml"),
+    show_default=True, envvar="DICOM_NODE_CONFIG", help="The node's configuration file.",
+)  # fmt: skip
+@click.option("--draft", is_flag=True, help="The draft instead of what is in force.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_context
+def list_rules(ctx: click.Context, path: Path, draft: bool, as_json: bool) -> None:
+    """List the rules in force, in their order of evaluation; with --draft, as they shall become."""
+    shown = None if draft else _glance(path)
+    if shown is not None:
+        print_rules(shown, as_json)
+        return
+    full = _full().get_command(ctx, "list")
+    assert full is not None
+    ctx.invoke(full, path=path, draft=draft, as_json=as_json)
+
+
+def _glance(path: Path) -> Any:
+    """The rules of an embedded ledger; None where the full command must look, or say what is wrong."""
+    try:
+        node = tomllib.loads(path.read_text(encoding="utf-8")).get("node", {})
+        if "database" in node:
+            return None
+        return rules_in_force(path.resolve().parent / node.get("data", "data"))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

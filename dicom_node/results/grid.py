@@ -1,0 +1,131 @@
+"""Proves that a mask lies on planes in the patient, and says which (PS3.3 C.7.6.2.1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from highdicom.spatial import get_volume_positions
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DS, format_number_as_ds
+
+from dicom_node.results.frames import Plane
+from dicom_node.results.planes import numbers, per_frame
+from dicom_node.results.source import Source
+from storage.facts.errors import Rejected
+from storage.facts.prediction import Mask
+
+Labels = npt.NDArray[np.uint8]
+
+_SAME_PLACE_MM = 1e-3
+_SAME_DIRECTION = 1e-4  #: of direction cosines; scanners write them with six decimals
+
+
+class NoSegmentation(Exception):
+    """Why a mask is not sent as a Segmentation; a sentence for the reader."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The planes of a source, and the mask upon them."""
+
+    images: list[Dataset]  #: single-frame images, or one multi-frame image
+    labels: Labels  #: a plane of it for each frame of the images
+    planes: list[Plane]
+    places: npt.NDArray[np.float64]  #: (planes, 3): positions, mm
+    orientation: npt.NDArray[np.float64]  #: six direction cosines
+    thickness: str  #: of a slice, mm; DS
+
+    @property
+    def order(self) -> npt.NDArray[np.intp]:
+        """The planes along their normal, as highdicom orders them: against the cross product of row and column."""
+        normal = -np.cross(self.orientation[:3], self.orientation[3:])
+        return np.argsort(self.places @ normal, kind="stable")
+
+    def spacing(self, planes: Sequence[int] | None = None, *, ordered: bool = False) -> float | None:
+        """The distance between slices, mm; None where it is not the same everywhere, or where they are sheared."""
+        places = self.places.tolist() if planes is None else self.places[list(planes)].tolist()
+        cosines = self.orientation.tolist()
+        found, _ = get_volume_positions(image_positions=places, image_orientation=cosines, sort=not ordered)
+        return None if found is None else float(found)
+
+
+def grid(source: Source, mask: Mask, labels: Labels) -> Grid:
+    """The grid of a mask.
+
+    Raises NoSegmentation where the source has no grid in the patient, Rejected for a frame that no source has.
+    """
+    images, labels = _matched(source, mask, labels)
+    frames = [frame for image in images for frame in per_frame(image)]
+    places, orientation = _place(images, frames)
+    return Grid(
+        images=images,
+        labels=labels,
+        planes=_planes(images, frames),
+        places=places,
+        orientation=orientation,
+        thickness=_thickness(frames, places),
+    )
+
+
+def _matched(source: Source, mask: Mask, labels: Labels) -> tuple[list[Dataset], Labels]:
+    """Source images and mask frames in one common order."""
+    used = list(dict.fromkeys(frame.sop_instance_uid for frame in mask.frames))
+    images = [source.image(uid) for uid in used]
+    if not any("PerFrameFunctionalGroupsSequence" in image for image in images):
+        if len(used) != len(mask.frames):
+            raise NoSegmentation("several frames of the mask belong to one single-frame image")
+        return images, labels
+    if len(images) > 1:
+        raise NoSegmentation("the series is spread over several multi-frame objects")
+    ordered = np.zeros((int(images[0].NumberOfFrames), *labels.shape[1:]), np.uint8)
+    for frame, plane in zip(mask.frames, labels, strict=True):
+        if frame.number is None or not 1 <= frame.number <= len(ordered):
+            raise Rejected(f"frame {frame.number} of the mask is not in image {frame.sop_instance_uid}")
+        ordered[frame.number - 1] = plane
+    return images, ordered
+
+
+def _place(
+    images: Sequence[Dataset], frames: Sequence[Dataset]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Positions and common orientation of all frames; each has a place of its own in one frame of reference."""
+    if any("FrameOfReferenceUID" not in image for image in images):
+        raise NoSegmentation("the source images have no frame of reference (a projection, or a capture)")
+    if len({image.FrameOfReferenceUID for image in images}) > 1:
+        raise NoSegmentation("the source images have different frames of reference")
+    places = [p for frame in frames if (p := numbers(frame, "ImagePositionPatient", 3)) is not None]
+    if len(places) < len(frames):
+        raise NoSegmentation("the source images do not all say their position in the patient")
+    cosines = [c for frame in frames if (c := numbers(frame, "ImageOrientationPatient", 6)) is not None]
+    spacings = [s for frame in frames if (s := numbers(frame, "PixelSpacing", 2)) is not None]
+    if len(cosines) < len(frames) or len(spacings) < len(frames):
+        raise NoSegmentation("the source images do not all say their orientation and pixel spacing")
+    if np.ptp(cosines, axis=0).max() > _SAME_DIRECTION or np.ptp(spacings, axis=0).max() > _SAME_PLACE_MM:
+        raise NoSegmentation("the source images differ in orientation or pixel spacing")
+    found = np.array(places)
+    along = np.sort(found @ np.cross(cosines[0][:3], cosines[0][3:]))
+    if len(found) > 1 and np.diff(along).min() < _SAME_PLACE_MM:
+        raise NoSegmentation("several source images lie at the same place")
+    return found, cosines[0]
+
+
+def _planes(images: Sequence[Dataset], frames: Sequence[Dataset]) -> list[Plane]:
+    many = "PerFrameFunctionalGroupsSequence" in images[0]
+    planes = []
+    for index, frame in enumerate(frames):
+        x, y, z = (str(DS(value, auto_format=True)) for value in frame.ImagePositionPatient)
+        uid = str(images[0 if many else index].SOPInstanceUID)
+        planes.append(Plane(sop_instance_uid=uid, frame=index + 1 if many else None, position=(x, y, z)))
+    return planes
+
+
+def _thickness(frames: Sequence[Dataset], places: npt.NDArray[np.float64]) -> str:
+    """SliceThickness is required in Pixel Measures; where the source is silent, it is the step between slices."""
+    given = frames[0].get("SliceThickness")
+    if given:
+        return str(format_number_as_ds(float(given)))  # sources write more digits than DS has room for
+    step = float(np.linalg.norm(places[1] - places[0])) if len(places) > 1 else 1.0
+    return f"{step:.6g}"

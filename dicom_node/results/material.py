@@ -1,0 +1,57 @@
+"""Fetches what objects are made from: the mask, the headers and the pixels that the node keeps."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataset import Dataset
+
+from dicom_node.results.looking import Look, NoPixels, Pixels, look
+from storage.facts.errors import Rejected
+from storage.facts.prediction import Frame, Mask, Prediction
+from storage.facts.study import Instance
+from storage.ledger import Ledger
+
+
+def mask_of(ledger: Ledger, mask: Mask | None) -> npt.NDArray[np.uint8] | None:
+    """The label map (frames, rows, columns). Raises Rejected where its blob is missing or altered."""
+    if mask is None:
+        return None
+    raw = np.frombuffer(zlib.decompress(ledger.blobs.get(mask.blob)), dtype=np.uint8)
+    return raw.reshape(mask.shape)
+
+
+def headers_of(data: Path, prediction: Prediction, instances: Sequence[Instance]) -> list[Dataset]:
+    """The source objects without pixels: those of the mask in its order, else one that speaks for the series.
+
+    Raises Rejected where one is gone.
+    """
+    paths = {instance.sop_instance_uid: instance.path for instance in instances}
+    if prediction.mask is None:
+        wanted = [instances[len(instances) // 2].sop_instance_uid] if instances else []
+    else:
+        wanted = list(dict.fromkeys(frame.sop_instance_uid for frame in prediction.mask.frames))
+    missing = [uid for uid in wanted if uid not in paths]
+    if missing or not wanted:
+        raise Rejected(
+            f"{len(missing)} source objects of series {prediction.series_uid} are gone: nothing can be reported"
+        )
+    with pydicom.config.disable_value_validation():
+        return [pydicom.dcmread(data / paths[uid], stop_before_pixels=True) for uid in wanted]
+
+
+def look_in(data: Path, instances: Sequence[Instance]) -> Look:
+    """How to get at the pixels of stored images."""
+    paths = {instance.sop_instance_uid: data / instance.path for instance in instances}
+
+    def at(frame: Frame) -> tuple[Pixels, Dataset]:
+        if frame.sop_instance_uid not in paths:
+            raise NoPixels("the source is no longer here")
+        return look(paths[frame.sop_instance_uid], frame)
+
+    return at

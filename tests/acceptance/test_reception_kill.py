@@ -1,0 +1,206 @@
+"""The receiver is killed, and senders are cut off, in the middle of reception: what was answered 0x0000 is there.
+
+One data folder lives through all points. A kill comes before or after a seeded call of the operating system by which an
+object moves on (create, write, sync, rename, link, remove), or a seeded time after the sender began; a cut comes after
+a seeded number of bytes of a data set.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import random
+import signal
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicom_node.commands.bench_node import receiving
+from dicom_node.deliver import command
+from dicom_node.deliver.association import Association, Body, Proposal
+from dicom_node.deliver.destination import Destination
+from storage.facts.errors import Transient
+from storage.ledger import Ledger
+
+CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
+SERIES = "1.2.826.0.1.1.7"
+DEEDS = ("open", "write", "fdatasync", "fsync", "replace", "link", "unlink")
+EACH = 5  #: objects offered at each point
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where it ends: at a deed of the receiver, a time after the start, or a byte of the last object."""
+
+    how: str
+    number: int
+    after: bool
+
+
+@dataclass
+class Told:
+    """What the sender knows."""
+
+    stored: set[int] = field(default_factory=set)
+    in_flight: set[int] = field(default_factory=set)  #: when the receiver died: it may have it, or not
+    cut: set[int] = field(default_factory=set)  #: not wholly sent: must not be there
+
+
+def points(number: int, seed: int = 20261121) -> list[Point]:
+    dice = random.Random(seed)
+    found = []
+    for index in range(number):
+        how = ("deed", "deed", "time", "cut")[index % 4]
+        most = {"deed": 45, "time": 15, "cut": 200_000}[how]
+        found.append(Point(how=how, number=dice.randrange(1, most), after=dice.random() < 0.5))
+    return found
+
+
+def data_set(number: int) -> bytes:
+    """A CT slice whose size and content follow from its number."""
+
+    def element(group: int, element: int, vr: bytes, value: bytes) -> bytes:
+        value += b"\0" * (len(value) % 2)
+        return struct.pack("<HH2sH", group, element, vr, len(value)) + value
+
+    head = element(8, 0x16, b"UI", CT.encode()) + element(8, 0x18, b"UI", f"{SERIES}.{number}".encode())
+    head += element(8, 0x60, b"CS", b"CT") + element(0x20, 0xD, b"UI", b"1.2.826.0.1.1")
+    head += element(0x20, 0xE, b"UI", SERIES.encode())
+    pixels = random.Random(number).randbytes(2 * random.Random(-number).randrange(1000, 120_000))
+    return head + struct.pack("<HH2sHL", 0x7FE0, 0x10, b"OW", 0, len(pixels)) + pixels
+
+
+def receive(folder: Path, channel: Connection, point: Point) -> None:
+    """Runs in a process of its own: receives, and dies at the point."""
+    with receiving(folder, 0, "fdatasync") as scp:
+        if point.how == "deed":
+            _die_at(point)
+        channel.send(scp.port)
+        channel.recv()
+
+
+def _die_at(point: Point) -> None:
+    left = [point.number]
+
+    def mined(deed: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if not left[0] and not point.after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = deed(*args, **options)
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    for name in DEEDS:
+        setattr(os, name, mined(getattr(os, name)))
+
+
+class Cutting(io.BytesIO):
+    """A data set whose connection breaks after so many bytes."""
+
+    def __init__(self, data: bytes, at: int, cut: Callable[[], None]) -> None:
+        super().__init__(data)
+        self._at, self._cut = at, cut
+
+    def readinto(self, view: Any) -> int:
+        if self.tell() + len(view) > self._at:
+            self._cut()
+        return super().readinto(view)
+
+
+def offer(port: int, numbers: range, point: Point, kill: Callable[[], None], told: Told) -> None:
+    """Send until the end comes."""
+    to = Destination(name="node", ae_title="DICOM_NODE", host="127.0.0.1", port=port, calling_ae="PACS")
+    number = numbers.start
+    began = time.monotonic()
+    try:
+        with Association(to, [Proposal(abstract_syntax=CT, transfer_syntaxes=(EXPLICIT,))]) as association:
+            context = association.context(CT)
+            assert context is not None
+            for number in numbers:
+                if point.how == "time" and time.monotonic() - began > point.number / 1000:
+                    kill()
+                data = data_set(number)
+                cutting = point.how == "cut" and number == numbers.stop - 1
+                body = Body.of(data)
+                if cutting:
+                    told.cut.add(number)
+                    body = Body(Cutting(data, point.number % len(data), association._link.close), len(data))
+                fields: command.Fields = {
+                    command.COMMAND_FIELD: command.C_STORE_RQ,
+                    command.AFFECTED_CLASS: CT,
+                    command.AFFECTED_INSTANCE: f"{SERIES}.{number}",
+                    command.PRIORITY: 0,
+                }
+                told.in_flight.add(number)
+                assert association.ask(context, fields, body).number(command.STATUS) == 0
+                told.stored.add(number)
+                told.in_flight.discard(number)
+    except Transient:
+        pass
+    if number in told.cut:
+        told.in_flight.discard(number)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_killed_or_cut_anywhere_in_reception_what_was_acknowledged_is_there_intact_and_once(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    kills = int(request.config.getoption("--kills"))
+    number = 200 if kills > 50 else 4 * kills
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.acceptance.test_reception_kill"])
+    told = Told()
+    died = 0
+    for index, point in enumerate(points(number)):
+        ours, theirs = processes.Pipe()
+        process = processes.Process(target=receive, args=(tmp_path, theirs, point), daemon=True)
+        process.start()
+        theirs.close()
+        port = ours.recv()
+        before = set(told.in_flight)
+        offer(port, range(index * EACH, (index + 1) * EACH), point, process.kill, told)
+        process.join(0.15 if point.how == "deed" else 0)
+        died += process.exitcode == -signal.SIGKILL or bool(told.in_flight - before)
+        process.kill()
+        process.join()
+        process.close()
+        ours.close()
+    with receiving(tmp_path, 0, "fdatasync"):
+        pass
+
+    check(tmp_path, told)
+    assert died > number // 4, "too few of the kills came in the middle of something"
+    assert len(told.stored) > number
+
+
+def check(folder: Path, told: Told) -> None:
+    """Every object answered 0x0000 is there, whole and once; nothing that was cut is; nothing half-written is."""
+    ledger = Ledger(folder)
+    try:
+        with ledger.begin_reading() as tx:
+            instances = tx.studies.instances(SERIES)
+        faults = ledger.verify().faults
+    finally:
+        ledger.close()
+    there = [int(i.sop_instance_uid.rpartition(".")[2]) for i in instances]
+    assert len(there) == len(set(there))
+    assert told.stored - set(there) == set()
+    assert set(there) - told.stored - told.in_flight == set()
+    for instance, number in zip(instances, there, strict=True):
+        raw = (folder / instance.path).read_bytes()
+        assert raw[144 + struct.unpack("<L", raw[140:144])[0] :] == data_set(number)
+    assert list((folder / "incoming").iterdir()) == []
+    assert {str(p.relative_to(folder)) for p in (folder / "instances").rglob("*.dcm")} == {i.path for i in instances}
+    assert faults == ()
