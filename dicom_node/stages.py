@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.metadata import version
 
 from dicom_node.config import NodeConfig
@@ -70,6 +71,7 @@ def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
     )
     afterwards = Afterwards(
         decide=priority.decider(research_may_raise=config.worklist.research_may_raise),
+        claim=partial(priority.claim_of, research_may_raise=config.worklist.research_may_raise),
         deliveries=deliveries,
         profiles={name: profile(section.profile) for name, section in config.destinations.items()},
         announce_from=Urgency[config.worklist.ups_from] if ups else None,

@@ -54,11 +54,11 @@ class Predictions:
             urgency=prediction.urgency.name,
         )
 
-    def set_urgency(self, key: str, urgency: Urgency, reason: str) -> None:
+    def set_urgency(self, key: str, urgency: Urgency, reason: str, claim: Urgency) -> None:
         """Note how urgent the result is once findings, order and rules were weighed."""
         row = self._session.get_one(PredictionRow, key)
         row.urgency = int(urgency)
-        row.document = {**row.document, "urgency": int(urgency), "urgency_reason": reason}
+        row.document = {**row.document, "urgency": int(urgency), "urgency_reason": reason, "claim": int(claim)}
 
     def load(self, key: str) -> Kept | None:
         """The prediction of that key."""

@@ -139,7 +139,7 @@ def _say_outcome(group: _Group, prediction: Prediction, empty: Sequence[Segment]
     if prediction.reason is not None:
         group.evaluations.insert(1, (coding.QUALITY_FINDING, prediction.reason.code))
     if is_actionable(prediction):
-        group.evaluations.append((coding.PRIORITY, coding.URGENCY[prediction.urgency]))
+        group.evaluations.append((coding.PRIORITY, coding.URGENCY[prediction.category]))
     _measure(group, prediction.measurements)
     gone = {segment.number for segment in empty}
     shown = {segment.number for segment in prediction.segments} - gone

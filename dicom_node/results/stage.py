@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
+import operator
 from collections.abc import Callable, Mapping, Sequence
 
 from dicom_node.results.document import Reference
@@ -37,6 +38,7 @@ class Afterwards:
 
     decide: Decide
     deliveries: Deliveries
+    claim: Callable[[Prediction], Urgency] = operator.attrgetter("urgency")  #: what the findings alone may ask for
     announce_from: Urgency | None  #: least urgency that is raised in the worklist; None: no worklist is configured
     #: What each destination shows; the default for those that are not named.
     profiles: Mapping[str, Profile] = dataclasses.field(default_factory=dict)
@@ -59,15 +61,18 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
         if kept is None or series is None:
             raise Rejected(f"there is no prediction {task.key}")
         shadow = bool(task.payload.get("shadow", False))
-        urgency, why = kept.prediction.urgency, kept.prediction.urgency_reason
+        urgency, why, claim = kept.prediction.urgency, kept.prediction.urgency_reason, kept.prediction.category
         if not made:  # what was once written into objects stays, whatever the policy is now
             asked = Urgency(int(task.payload.get("asked", Urgency.ROUTINE)))
+            claim = afterwards.claim(kept.prediction)
             urgency, why = afterwards.decide(kept.prediction, series.header, asked)
             if shadow:
                 told = f"a shadow rule asked for it, so that nothing is raised; it would be {urgency.name}: {why}"
                 urgency, why = Urgency.ROUTINE, told
         warnings = (*kept.prediction.warnings, *_limitations(series.header))
-        prediction = dataclasses.replace(kept.prediction, urgency=urgency, urgency_reason=why, warnings=warnings)
+        prediction = dataclasses.replace(
+            kept.prediction, urgency=urgency, urgency_reason=why, claim=claim, warnings=warnings
+        )
         made_at = datetime.datetime.fromtimestamp(kept.made_at).astimezone()
         sources = headers_of(ledger.data, prediction, instances)
         destinations = [] if shadow else [str(d) for d in task.payload.get("destinations", ())]
@@ -87,7 +92,7 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
 
         def record(tx: Transaction) -> None:
             tx.predictions.keep_objects(objects)
-            tx.predictions.set_urgency(task.key, urgency, why)
+            tx.predictions.set_urgency(task.key, urgency, why, claim)
 
         return Done(
             follow=tuple(dataclasses.replace(item, urgency=urgency) for item in follow),

@@ -98,4 +98,4 @@ def remarks(prediction: Prediction, more: Iterable[str]) -> list[str]:
 def is_actionable(prediction: Prediction) -> bool:
     """Whether urgency is said as a code, too: the codes say "actionable finding", which a plain negative is not."""
     found = any(finding.presence is Presence.PRESENT for finding in prediction.findings)
-    return found or prediction.urgency > Urgency.ROUTINE
+    return found or prediction.category > Urgency.ROUTINE

@@ -63,7 +63,7 @@ def _conclusions(circumstance: Circumstance) -> list[Dataset]:
         *statement.caution(prediction),
         *statement.remarks(prediction, circumstance.remarks),
     ]
-    urgent = [code(coding.PRIORITY, coding.URGENCY[prediction.urgency])] if is_actionable(prediction) else []
+    urgent = [code(coding.PRIORITY, coding.URGENCY[prediction.category])] if is_actionable(prediction) else []
     return [*urgent, *(text(coding.CONCLUSION, sentence) for sentence in sentences)]
 
 

@@ -67,6 +67,11 @@ def decider(*, research_may_raise: bool) -> Callable[[Prediction, Header, Urgenc
     return of_result
 
 
+def claim_of(prediction: Prediction, *, research_may_raise: bool) -> Urgency:
+    """What the findings alone ask for: the category that a report may give them, whatever was ordered."""
+    return prediction.urgency if research_may_raise or not prediction.algorithm.research else Urgency.ROUTINE
+
+
 def of_order(header: Header) -> Urgency:
     """The highest priority that the header of a series says it was ordered with; ROUTINE where it says nothing."""
     return max((of_priority_text(text) for text in _stated(header)), default=Urgency.ROUTINE)

@@ -132,6 +132,12 @@ class Prediction:
     mask: Mask | None = None
     urgency: Urgency = Urgency.ROUTINE
     urgency_reason: str = ""  #: which policy line decided
+    claim: Urgency | None = None  #: what its findings alone ask for, whatever order and rules add; None: the urgency
     warnings: tuple[str, ...] = ()  #: for the reader
     device: str = ""  #: where it ran, e.g. ``cpu`` or ``cuda:0``
     seconds: dict[str, float] = field(default_factory=dict)  #: time per step
+
+    @property
+    def category(self) -> Urgency:
+        """How actionable its findings are said to be: an order's priority makes no finding."""
+        return self.urgency if self.claim is None else self.claim
