@@ -20,6 +20,8 @@ from storage.stage import Done, Handler
 
 log = logging.getLogger(__name__)
 
+#: For a report on the association that asked. Archives that find it closed open one of their own, as most do anyway.
+LINGER_SECONDS = 0.1
 UNKNOWN_TRANSACTION = 0x0110  #: processing failure (PS3.7 Annex C)
 
 
@@ -170,7 +172,7 @@ def _ask(ledger: Ledger, route: Route, task: Task, objects: Sequence[ResultObjec
     ]
     report = None
     try:
-        report = commitment.request(route.destination, transaction, references)
+        report = commitment.request(route.destination, transaction, references, LINGER_SECONDS)
     except Transient:
         with ledger.begin(actor) as tx:
             tx.predictions.withdraw_commitment(transaction)
