@@ -51,7 +51,7 @@ class Node:
     def __init__(self, config: NodeConfig, path: Path) -> None:
         self._config = config
         self._lock = claim_folder(config.node.data)
-        self.ledger = Ledger(config.node.data, config.database_url())
+        self.ledger = Ledger(config.node.data, config.database_url(), migrate_apart=True)
         receive = config.receive
         incoming = Incoming(
             config.node.data,

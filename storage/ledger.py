@@ -44,10 +44,11 @@ class Transaction:
 class Ledger:
     """The one place where the wings meet: SQL for what is known, blobs for bytes, a bell for what is new.
 
-    ``url`` is a SQLAlchemy URL, or None for SQLite in the data folder. Everything else lies in ``data``.
+    ``url`` is a SQLAlchemy URL, or None for SQLite in the data folder. The rest lies in ``data``. A process whose
+    memory is bounded has the database migrated apart.
     """
 
-    def __init__(self, data: Path, url: str | None = None) -> None:
+    def __init__(self, data: Path, url: str | None = None, *, migrate_apart: bool = False) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self.data = data
         self.url = url or f"sqlite:///{data / 'ledger.db'}"
@@ -55,7 +56,7 @@ class Ledger:
         self._key = audit.load_key(data / "audit.key")
         self._engine = _engine(self.url)
         with _translated(self.url), self._engine.connect() as connection:
-            migrations.upgrade(connection, self.url)
+            (migrations.upgrade_apart if migrate_apart else migrations.upgrade)(connection, self.url)
         self.bell: Bell = self._hang_bell()
 
     def _hang_bell(self) -> Bell:

@@ -68,4 +68,4 @@ def shared_data() -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How thorough the slow tests are."""
-    parser.addoption("--kills", default="6", help="kill points of the acceptance test; 63 are there")
+    parser.addoption("--kills", default="4", help="kill points of the acceptance test; 63 are there")

@@ -5,9 +5,13 @@ Alembic is imported only when there is something to do: a node that starts on a 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
+
+from storage.facts.errors import Transient
 
 #: The newest revision in ``versions``; a test holds it against the folder.
 HEAD = "0002"
@@ -30,6 +34,18 @@ def upgrade(connection: Connection, url: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, HEAD)
     connection.commit()
+
+
+def upgrade_apart(connection: Connection, url: str) -> None:
+    """The same in a process of its own, so that this one never loads Alembic. Raises Transient when that fails."""
+    if current(connection) == HEAD:
+        return
+    connection.rollback()  # its lock would keep the other process out
+    command = [sys.executable, "-m", "storage.migrations"]
+    done = subprocess.run(command, input=url, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise Transient(f"the database could not be brought up to date: {last[0]}")
 
 
 def current(connection: Connection) -> str | None:

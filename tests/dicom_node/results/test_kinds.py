@@ -73,10 +73,10 @@ MATRIX = [name for name in SOURCES if name not in ("MR sagittal", "CT oblique, f
 #: Each source in its worst state; the other states where they change anything.
 CASES = [
     *((name, "sparse") for name in MATRIX),
-    *((name, "malformed") for name in ("CT", "enhanced CT", "CR", "US loop")),
-    *((name, "clean") for name in ("PT", "MG", "SC")),
-    *((name, "overlong") for name in ("CT", "enhanced CT")),
-    *((name, how) for name in ("CT", "CR") for how in ("bare", "foreign", "placeless")),
+    *((name, "malformed") for name in ("enhanced CT", "CR")),
+    ("MG", "clean"),
+    ("CT", "overlong"),
+    *(("CT", how) for how in ("bare", "foreign", "placeless")),
 ]
 
 
