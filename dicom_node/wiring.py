@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 
 from dicom_node.config import MODEL_NAME, DestinationSection, NodeConfig
 from dicom_node.deliver import query
+from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.stage import Route, Routes
@@ -22,19 +22,6 @@ from dicom_node.route.provenance import NodeIdentity
 from storage.facts.errors import NodeError, Rejected
 from storage.facts.study import Header, Instance, Series
 from storage.ledger import Ledger
-
-#: What pydicom raises on a file that it cannot read.
-UNREADABLE = (
-    InvalidDicomError,
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    NotImplementedError,
-    RecursionError,
-)
 
 
 def destination_of(config: NodeConfig, name: str, section: DestinationSection) -> Destination:

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from inference.config import load
+from inference.config import WorkerConfig, load
 from storage.facts.errors import Misconfigured, NodeError
 
 CONFIGURATION = 78  # EX_CONFIG of sysexits: starting again will not help
@@ -31,7 +31,7 @@ def main() -> int:
         logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote element values
         if arguments.command == "check":
             return _check(config.models)
-        return _work(arguments.config)
+        return _work(config)
     except Misconfigured as error:
         print(error, file=sys.stderr)
         return CONFIGURATION
@@ -53,12 +53,11 @@ def _check(models: Path) -> int:
     return 1 if store.faults else 0
 
 
-def _work(path: Path) -> int:
+def _work(config: WorkerConfig) -> int:
     from inference.worker import ACTOR, Worker
     from storage.ledger import Ledger
     from storage.lifeline import hold
 
-    config = load(path)
     stop = threading.Event()
     hold(stop)
     if config.threads:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from inference.algorithms.registry import Raw, find
 from inference.imaging.geometry import Stack, stack
-from inference.imaging.irregular import SOFTWARE_FAILURE, Irregular
+from inference.imaging.irregular import Irregular
 from inference.imaging.planes import Headers, read_headers
 from inference.imaging.volume import Volume, assemble
 from inference.packages.answer import answer, unsound
@@ -21,7 +21,7 @@ from inference.packages.gates import refuse
 from inference.packages.manifest import Manifest
 from inference.packages.package import Package
 from storage.facts.errors import Rejected, Transient
-from storage.facts.prediction import Frame, Prediction, Reason, Status
+from storage.facts.prediction import SOFTWARE_FAILURE, Frame, Prediction, Reason, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from inference.packages.package import Package
 from inference.packages.store import PackageStore
 from inference.pipeline import Outcome, Request, predict
 from storage.facts.errors import Misconfigured, Rejected
-from storage.facts.prediction import Code, Mask, Prediction, Reason, Status
+from storage.facts.prediction import SOFTWARE_FAILURE, Mask, Prediction, Reason, Status
 from storage.facts.routing import RegisteredPackage
 from storage.facts.study import Urgency
 from storage.facts.task import Kind, Next, Task
@@ -26,7 +26,6 @@ from storage.stage import Done, Handler, Stage
 log = logging.getLogger(__name__)
 
 ACTOR = "inference"
-SOFTWARE_FAILURE = Code(value="111218", scheme="DCM", meaning="Software failure")
 
 
 class Worker:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from dicom_node.commands.opening import config_option, open_ledger
+from dicom_node.commands.opening import open_ledger
+from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment
 from storage import views
 

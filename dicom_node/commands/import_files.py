@@ -12,7 +12,8 @@ import click
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from dicom_node.commands.opening import config_option, read_config
+from dicom_node.commands.opening import read_config
+from dicom_node.commands.options import config_option
 from dicom_node.config import NodeConfig
 from dicom_node.deliver.destination import Destination, Outgoing
 from dicom_node.deliver.dimse import Outcome, Sent, send

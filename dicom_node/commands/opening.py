@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import click
 
 from dicom_node.config import NodeConfig, load
 from storage.facts.errors import Misconfigured
 from storage.ledger import Ledger
-
-config_option: Callable[[Any], Any] = click.option(
-    "-c",
-    "--config",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("node.toml"),
-    show_default=True,
-    envvar="DICOM_NODE_CONFIG",
-    help="The node's configuration file.",
-)
 
 
 def read_config(path: Path) -> NodeConfig:

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import pydicom
 
-from dicom_node.commands.opening import config_option, open_ledger, operator, read_config
+from dicom_node.commands.opening import open_ledger, operator, read_config
+from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, size
 from dicom_node.results import profiles
 from dicom_node.results.identity import NodeIdentity

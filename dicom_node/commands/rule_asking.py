@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from dicom_node.commands.opening import config_option
+from dicom_node.commands.options import config_option
 from dicom_node.commands.rule_completion import keywords, rule_names
 from storage.facts.errors import Misconfigured
 

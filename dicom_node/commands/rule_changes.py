@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from dicom_node.commands.opening import config_option, open_ledger
+from dicom_node.commands.opening import open_ledger
+from dicom_node.commands.options import config_option
 from dicom_node.commands.rule_completion import destination_names, keywords, model_names, rule_names
 from dicom_node.commands.rule_set import apply_options, change, proposed
 from storage.facts.errors import Misconfigured, Rejected

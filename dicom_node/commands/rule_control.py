@@ -11,7 +11,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from dicom_node.commands.opening import config_option, open_ledger, operator
+from dicom_node.commands.opening import open_ledger, operator
+from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, table
 from dicom_node.commands.rule_set import change, draft_option, proposed, waiting
 from storage.facts.errors import Misconfigured, NodeError, Rejected

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dicom_node.commands.options import config_option
 from dicom_node.commands.rule_lines import print_rules
 from storage.glance import rules_in_force
 
@@ -44,10 +45,7 @@ def rules() -> None:
 
 
 @click.command("list", short_help="List the rules in force.")
-@click.option(
-    "-c", "--config", "path", type=click.Path(path_type=Path, dir_okay=False), default=Path("node.toml"),
-    show_default=True, envvar="DICOM_NODE_CONFIG", help="The node's configuration file.",
-)  # fmt: skip
+@config_option
 @click.option("--draft", is_flag=True, help="The draft instead of what is in force.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context

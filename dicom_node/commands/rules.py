@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from dicom_node.commands import rule_asking, rule_changes, rule_control
-from dicom_node.commands.opening import config_option, open_ledger
+from dicom_node.commands.opening import open_ledger
+from dicom_node.commands.options import config_option
 from dicom_node.commands.rule_completion import rule_names
 from dicom_node.commands.rule_lines import print_rules
 from dicom_node.commands.rule_set import draft_option, pick, waiting

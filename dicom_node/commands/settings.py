@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from dicom_node.commands.opening import config_option, read_config
+from dicom_node.commands.opening import read_config
+from dicom_node.commands.options import config_option
 from dicom_node.config import NodeConfig, describe
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from dicom_node.commands.opening import config_option, open_ledger, operator
+from dicom_node.commands.opening import open_ledger, operator
+from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, table
 from storage import views
 from storage.facts.task import State

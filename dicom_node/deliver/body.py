@@ -27,7 +27,7 @@ def transfer_syntaxes(file: Outgoing) -> tuple[str, ...]:
 
 
 #: What pydicom raises on a data set that it cannot read or write.
-_UNREADABLE = (
+UNREADABLE = (
     InvalidDicomError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, NotImplementedError,
     RecursionError,
 )  # fmt: skip
@@ -69,7 +69,7 @@ def _rewritten(file: Outgoing) -> Iterator[Body]:
             del dataset.file_meta
             dataset.preamble = None
             dcmwrite(target, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise Transient(
                     f"object {file.sop_instance_uid} cannot be rewritten ({error.strerror}): look at the temporary disk"

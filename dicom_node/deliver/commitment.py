@@ -19,6 +19,7 @@ from pynetdicom.dsutils import decode, encode
 
 from dicom_node.deliver import command
 from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Association, Body, Context, Proposal
+from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.command import Message
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.link import Lost, Silent
@@ -30,18 +31,6 @@ log = logging.getLogger(__name__)
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
 _REQUEST_ACTION = 1
-
-#: What pydicom raises on a data set that is not one.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    NotImplementedError,
-    RecursionError,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +82,7 @@ def parse_report(dataset: Dataset) -> CommitReport:
                 for i in dataset.get("FailedSOPSequence") or ()
             ),
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Rejected(f"a Storage Commitment report cannot be read ({type(error).__name__})") from error
     if not report.transaction_uid:
         raise Rejected("a Storage Commitment report names no transaction: it cannot be matched to a delivery")
@@ -212,5 +201,5 @@ class _Conversation:
     def _decoded(self, message: Message) -> Dataset:
         try:
             return decode(io.BytesIO(message.data), self.context.transfer_syntax == IMPLICIT, True)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise Rejected(f"a Storage Commitment report cannot be read ({type(error).__name__})") from error

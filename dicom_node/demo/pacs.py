@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import signal
 import socket
 import struct
@@ -34,9 +33,10 @@ from pynetdicom.presentation import build_context
 from pynetdicom.transport import AssociationServer
 
 from dicom_node.deliver.association import EXPLICIT, IMPLICIT
+from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.commitment import send_report
 from dicom_node.deliver.destination import Destination
-from dicom_node.receive import contexts
+from dicom_node.receive import contexts, landing
 from dicom_node.receive.stream import SharedContexts
 from dicom_node.worklist import ups
 from storage.facts.errors import Transient
@@ -44,23 +44,12 @@ from storage.facts.errors import Transient
 log = logging.getLogger(__name__)
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-_UID = re.compile(r"[0-9.]{1,64}")
 _KEPT = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber",
     "StudyInstanceUID", "StudyDate", "StudyDescription", "AccessionNumber", "PatientID", "PatientName",
     "SpecificCharacterSet",
 )  # fmt: skip
 _MATCHED = ("StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber", "PatientID", "Modality", "StudyDate")
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    NotImplementedError,
-    RecursionError,
-)
 _ABORT = struct.pack(">BxLBBBB", 7, 4, 0, 0, 0, 0)
 
 
@@ -209,7 +198,7 @@ class StandInPacs:
     def _store(self, event: Event) -> int:
         request: Any = event.request
         uid = str(request.AffectedSOPInstanceUID)
-        if not _UID.fullmatch(uid):
+        if not landing.UID.fullmatch(uid):
             return 0xC000
         with self._lock:
             self.received += 1
@@ -224,7 +213,7 @@ class StandInPacs:
             target.write(request.DataSet.getbuffer())
         try:
             stored = _stored(part, path)
-        except _UNREADABLE:
+        except UNREADABLE:
             part.unlink()
             return 0xC000
         with self._lock:
@@ -286,7 +275,7 @@ class StandInPacs:
         """UPS Push (PS3.4 CC.2.5): a workitem is created once, and in the state SCHEDULED."""
         request: Any = event.request
         uid, dataset = str(request.AffectedSOPInstanceUID or ""), event.attribute_list
-        if not _UID.fullmatch(uid):
+        if not landing.UID.fullmatch(uid):
             return 0x0117, None
         if dataset.get("ProcedureStepState") != "SCHEDULED":
             return 0xC309, None

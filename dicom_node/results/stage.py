@@ -15,7 +15,7 @@ from dicom_node.results.material import headers_of, look_in, mask_of
 from dicom_node.results.profiles import DEFAULT, REJECTION, SR, SR_COMPREHENSIVE, Profile, needed
 from dicom_node.results.report import Composed, Order, compose
 from storage.facts.errors import Rejected
-from storage.facts.prediction import Code, Prediction, Reason, Status
+from storage.facts.prediction import SOFTWARE_FAILURE, Prediction, Reason, Status
 from storage.facts.result import ResultObject
 from storage.facts.study import MISSING, Header, Urgency
 from storage.facts.task import Kind, Next, Task
@@ -24,7 +24,6 @@ from storage.stage import Done, Handler
 
 log = logging.getLogger(__name__)
 
-SOFTWARE_FAILURE = Code(value="111218", scheme="DCM", meaning="Software failure")
 
 #: The urgency of a result and why, from the prediction, the source's header and the urgency of the rules.
 Decide = Callable[[Prediction, Header, Urgency], tuple[Urgency, str]]

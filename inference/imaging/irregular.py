@@ -11,7 +11,6 @@ NOT_SUPPORTED = Code(value="110522", scheme="DCM", meaning="Object Types not sup
 INCOMPLETE = Code(value="110523", scheme="DCM", meaning="Object Set incomplete")
 INSUFFICIENT_QUALITY = Code(value="110531", scheme="DCM", meaning="Insufficient quality for interpretation")
 COVERAGE_INCOMPLETE = Code(value="130576", scheme="DCM", meaning="Anatomy coverage incomplete")
-SOFTWARE_FAILURE = Code(value="111218", scheme="DCM", meaning="Software failure")
 
 
 class Irregular(Rejected):

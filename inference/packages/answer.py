@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from inference.imaging.irregular import INSUFFICIENT_QUALITY, SOFTWARE_FAILURE
+from inference.imaging.irregular import INSUFFICIENT_QUALITY
 from inference.packages.manifest import FindingEntry, Manifest, MeasurementEntry
-from storage.facts.prediction import Finding, Measurement, Presence, Reason, Segment
+from storage.facts.prediction import SOFTWARE_FAILURE, Finding, Measurement, Presence, Reason, Segment
 from storage.facts.study import Urgency
 
 #: UCUM units whose code people do not write.

@@ -21,6 +21,9 @@ class Code:
     meaning: str
 
 
+SOFTWARE_FAILURE = Code(value="111218", scheme="DCM", meaning="Software failure")
+
+
 class Status(StrEnum):
     """How the run ended (CID 6042)."""
 
