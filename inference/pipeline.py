@@ -20,6 +20,7 @@ from inference.packages.answer import answer, unsound
 from inference.packages.gates import refuse
 from inference.packages.manifest import Manifest
 from inference.packages.package import Package
+from inference.runtime import Runtime
 from storage.facts.errors import Rejected, Transient
 from storage.facts.prediction import SOFTWARE_FAILURE, Frame, Prediction, Reason, Status
 
@@ -52,7 +53,7 @@ class _Refused(Exception):
         self.status, self.reason = status, reason
 
 
-def predict(request: Request, package: Package, *, device: str = "auto") -> Outcome:
+def predict(request: Request, package: Package, runtime: Runtime | None = None) -> Outcome:
     """Judge, load, compute, and say it in codes.
 
     A series that the package must not be run on is NOT_ATTEMPTED; a run whose content or numbers cannot be trusted is
@@ -61,7 +62,7 @@ def predict(request: Request, package: Package, *, device: str = "auto") -> Outc
     """
     run = _Run(request, package)
     try:
-        return run.attempt(device)
+        return run.attempt(runtime or Runtime())
     except _Refused as refused:
         return run.refused(refused)
     except MemoryError as error:
@@ -75,7 +76,7 @@ class _Run:
         self._request, self._package = request, package
         self._seconds: dict[str, float] = {}
 
-    def attempt(self, device: str) -> Outcome:
+    def attempt(self, runtime: Runtime) -> Outcome:
         manifest = self._package.manifest
         with self._step("judge"), _not_attempted():
             headers = read_headers(self._request.paths)
@@ -83,7 +84,7 @@ class _Run:
         with self._step("load"), _not_attempted():
             volume = assemble(headers.representative, series)
         with self._step("compute"):
-            raw = self._compute(volume, device)
+            raw = self._compute(volume, runtime)
         reason = raw.refusal or _broken(manifest, raw, volume)
         absent = () if reason is not None or raw.mask is None else _absent(manifest, raw.mask)
         reason = reason or unsound(manifest, raw.values, absent)
@@ -107,9 +108,9 @@ class _Run:
     def refused(self, refused: _Refused) -> Outcome:
         return Outcome(prediction=replace(self._prediction(refused.status), reason=refused.reason))
 
-    def _compute(self, volume: Volume, device: str) -> Raw:
+    def _compute(self, volume: Volume, runtime: Runtime) -> Raw:
         try:
-            return find(self._package.manifest.algorithm)(volume, self._package, device=device)
+            return find(self._package.manifest.algorithm)(volume, self._package, runtime)
         except Irregular as error:
             raise _Refused(Status.FAILED, error.reason) from error
         except Rejected as error:

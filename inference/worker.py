@@ -15,6 +15,7 @@ from inference.config import WorkerConfig
 from inference.packages.package import Package
 from inference.packages.store import PackageStore
 from inference.pipeline import Outcome, Request, predict
+from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured, Rejected
 from storage.facts.prediction import SOFTWARE_FAILURE, Mask, Prediction, Reason, Status
 from storage.facts.routing import RegisteredPackage
@@ -68,7 +69,7 @@ class Worker:
     def infer(self, task: Task) -> Done:
         """One package on one revision of a series. Raises Misconfigured when this worker does not have the package."""
         package = self._package(task)
-        outcome = predict(self._request(task), package, device=self._config.device)
+        outcome = predict(self._request(task), package, Runtime(device=self._config.device))
         prediction = self._keep_mask(outcome)
         log.info("%s on series %s: %s", task.payload["package"], task.series_uid, prediction.status.value)
         return self._done(task, prediction)

@@ -110,9 +110,14 @@ class Predictions:
         return [_object(row) for row in self._session.scalars(query)]
 
     def blobs(self, study_uid: str) -> set[str]:
-        """Digests of the masks and objects that were made for a study."""
-        masks = select(PredictionRow.document).where(PredictionRow.study_uid == study_uid)
-        found = {mask["blob"] for d in self._session.scalars(masks) if (mask := d.get("mask"))}
+        """Digests of the masks, maps and objects that were made for a study."""
+        documents = select(PredictionRow.document).where(PredictionRow.study_uid == study_uid)
+        found: set[str] = set()
+        for document in self._session.scalars(documents):
+            made = from_json(Prediction, document)
+            found |= {array.blob for array in made.arrays}
+            if made.mask is not None:
+                found.add(made.mask.blob)
         return found | set(self._session.scalars(select(ObjectRow.blob).where(ObjectRow.study_uid == study_uid)))
 
     def delivered(self, prediction_key: str, destination: str) -> set[str]:

@@ -22,6 +22,7 @@ from inference.algorithms.raw import Raw
 from inference.imaging.orient import towards
 from inference.imaging.volume import Volume
 from inference.packages.package import Package
+from inference.runtime import Runtime
 
 Mask = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.float32]
@@ -51,15 +52,15 @@ class Window:
         return scaled * DEVIATION + MEAN
 
 
-def extract(volume: Volume, package: Package, *, device: str = "auto") -> Raw:
+def extract(volume: Volume, package: Package, runtime: Runtime) -> Raw:
     """Brain mask (segment 1) and ``intracranial_volume`` in mL, or a coded refusal.
 
     The networks need a volume whose axes run nearly to the right, front and head; it is turned there, not resampled.
     """
     orientation = towards(volume.affine, "RAS")
     image = np.ascontiguousarray(orientation.apply(volume.voxels), dtype=np.float32)
-    chosen = device_of(device)
-    coarse, mask = segment(image, networks(package, chosen))
+    chosen = device_of(runtime.device)
+    coarse, mask = segment(image, networks(package, chosen, runtime.models))
     spacing = orientation.spacing(volume.spacing)
     refusal = doubt(Evidence(coarse=coarse, mask=mask, spacing=spacing))
     if refusal is not None:

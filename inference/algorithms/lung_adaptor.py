@@ -10,6 +10,7 @@ from inference.imaging.irregular import COVERAGE_INCOMPLETE, INSUFFICIENT_QUALIT
 from inference.imaging.orient import towards
 from inference.imaging.volume import Volume
 from inference.packages.package import Package
+from inference.runtime import Runtime
 from storage.facts.prediction import Code, Reason
 
 _CODES: dict[Refusal, Code] = {
@@ -21,7 +22,7 @@ _CODES: dict[Refusal, Code] = {
 }
 
 
-def densitometry(volume: Volume, package: Package, *, device: str = "auto") -> Raw:  # noqa: ARG001
+def densitometry(volume: Volume, package: Package, runtime: Runtime) -> Raw:  # noqa: ARG001
     """Lung masks (1 right, 2 left) and densities of both lungs and of each, or a coded refusal.
 
     The measurement wants frames from foot to head, rows from front to back, columns from the patient's right to left.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from inference.packages.package import Package
+from inference.runtime import Models
 from storage.facts.errors import Misconfigured, Transient
 
 Tensor = torch.Tensor
@@ -62,12 +63,6 @@ def _module(package: Package, name: str, device: torch.device) -> Any:
         raise Misconfigured(f"{package.manifest.id}: weights {name} are no TorchScript network") from error
 
 
-_KEPT: dict[tuple[str, str], Networks] = {}
-
-
-def networks(package: Package, device: torch.device) -> Networks:
-    """The networks of a package, loaded at its first run and kept for the next ones."""
-    key = (package.digest, str(device))
-    if key not in _KEPT:
-        _KEPT[key] = Networks(package, device)
-    return _KEPT[key]
+def networks(package: Package, device: torch.device, models: Models) -> Networks:
+    """The networks of a package on a device, warm where the runtime keeps models."""
+    return models.get((package.digest, str(device)), lambda: Networks(package, device))

@@ -96,8 +96,11 @@ class Finding:
     text: str  #: one sentence for the reader
     probability: float | None = None  #: calibrated, 0..1
     threshold: float | None = None  #: operating point, in the unit of what it is applied to
+    threshold_unit: Code | None = None  #: UCUM, of the threshold; None where it is a probability
     threshold_source: str = ""  #: where the operating point comes from
     segment: int | None = None  #: number of the segment that shows it
+    detection: int | None = None  #: number of the detection that shows it
+    uncertainty: float | None = None  #: 0 certain .. 1 knows nothing (entropy over its maximum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,100 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """A box on the source grid; a point where both corners are equal.
+
+    Corners are (frame, row, column), zero-based, in fractions of pixels; whole numbers are centres of pixels. A frame
+    is a place in the prediction's ``frames``; both corners of a box in a single image have the same one.
+    """
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+
+    @property
+    def is_point(self) -> bool:
+        """Whether it has no extent."""
+        return self.low == self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """One thing that was found at one place."""
+
+    number: int  #: from 1, the most suspicious first
+    label: str  #: 64 characters at most, e.g. ``Nodule 1``
+    category: Code  #: CID 7150
+    type: Code  #: what it is, e.g. (27925004, SCT, "Nodule")
+    location: Location
+    score: float  #: calibrated probability that it is one, 0..1
+    colour: tuple[int, int, int]  #: recommended display colour, sRGB 0..255
+    measurements: tuple[Measurement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probability:
+    """One class of a grade and how likely it is."""
+
+    value: Code
+    probability: float  #: calibrated, 0..1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """One class out of several that exclude each other, of the series or of one detection."""
+
+    question: Code  #: what was asked, e.g. (111025, DCM, "Density of lesion")
+    answer: Code | None  #: the class that is said; None where the model abstained
+    probabilities: tuple[Probability, ...]  #: of all classes, in the order of the scale
+    text: str  #: one sentence for the reader
+    ordinal: bool = False  #: the classes are steps of a scale
+    uncertainty: float | None = None  #: 0 certain .. 1 knows nothing (entropy over its maximum)
+    threshold: float | None = None  #: probability that a class must reach to be said
+    threshold_source: str = ""  #: where that operating point comes from
+    detection: int | None = None  #: number of the detection that is graded; None: the series
+
+
+class Shown(StrEnum):
+    """What the values of a map mean."""
+
+    SALIENCY = "saliency"  #: how much each voxel moved the answer, 0..1
+    UNCERTAINTY = "uncertainty"  #: 0 certain .. 1 knows nothing
+    PROBABILITY = "probability"  #: calibrated, 0..1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Array:
+    """Values on the source grid, kept as a zlib-compressed blob (C order: frame, row, column)."""
+
+    blob: str  #: SHA-256 of the blob, hexadecimal
+    shape: tuple[int, int, int]  #: frames, rows, columns; frame *i* belongs to the prediction's ``frames[i]``
+    dtype: str  #: numpy's name, little endian: ``float32``, ``float16``, ``int16``, ``uint16``
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heatmap:
+    """A map of real values on the source grid."""
+
+    shown: Shown
+    label: str  #: for people, e.g. ``Saliency for Nodule``
+    method: str  #: with its citation, e.g. ``Grad-CAM (Selvaraju et al. 2017)``
+    array: Array
+    explains: Code | None = None  #: the condition or class that it explains
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivedImage:
+    """New images made of the series, as a denoised copy on the same grid."""
+
+    label: str  #: Series Description, 64 characters at most
+    method: Code  #: Derivation Code (CID 7203)
+    text: str  #: Derivation Description
+    array: Array  #: stored values: real-world value = stored * slope + intercept
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """Everything that one run of one package on one series said."""
 
@@ -133,12 +230,22 @@ class Prediction:
     segments: tuple[Segment, ...] = ()
     measurements: tuple[Measurement, ...] = ()  #: of the series as a whole
     mask: Mask | None = None
+    detections: tuple[Detection, ...] = ()
+    grades: tuple[Grade, ...] = ()
+    heatmaps: tuple[Heatmap, ...] = ()
+    images: tuple[DerivedImage, ...] = ()
+    frames: tuple[Frame, ...] = ()  #: source of each frame of locations, maps and derived images
     urgency: Urgency = Urgency.ROUTINE
     urgency_reason: str = ""  #: which policy line decided
     claim: Urgency | None = None  #: what its findings alone ask for, whatever order and rules add; None: the urgency
     warnings: tuple[str, ...] = ()  #: for the reader
     device: str = ""  #: where it ran, e.g. ``cpu`` or ``cuda:0``
     seconds: dict[str, float] = field(default_factory=dict)  #: time per step
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """What is kept in blobs besides the mask."""
+        return (*(one.array for one in self.heatmaps), *(one.array for one in self.images))
 
     @property
     def category(self) -> Urgency:

@@ -13,6 +13,7 @@ from inference.algorithms.brain_checks import Evidence, agreement, doubt
 from inference.algorithms.networks import device_of
 from inference.imaging.volume import Volume, load
 from inference.packages.package import Package
+from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured
 from tests.inference.series import BRAIN, head, write
 
@@ -28,7 +29,7 @@ def _changed(volume: Volume, voxels: np.ndarray, affine: np.ndarray | None = Non
 
 
 def test_the_mask_is_the_brain_on_the_source_grid(volume: Volume, small_brain: Package) -> None:
-    raw = extract(volume, small_brain, device="cpu")
+    raw = extract(volume, small_brain, Runtime(device="cpu"))
     assert raw.refusal is None
     assert raw.mask is not None
     truth = volume.voxels == BRAIN
@@ -39,12 +40,12 @@ def test_the_mask_is_the_brain_on_the_source_grid(volume: Volume, small_brain: P
 
 
 def test_the_orientation_of_the_slices_does_not_matter(volume: Volume, small_brain: Package) -> None:
-    axial = extract(volume, small_brain, device="cpu")
+    axial = extract(volume, small_brain, Runtime(device="cpu"))
     sagittal = np.ascontiguousarray(volume.voxels.transpose(2, 0, 1)[::-1])
     affine = volume.affine[:, [2, 0, 1, 3]].copy()
     affine[:3, 3] += affine[:3, 0] * (volume.voxels.shape[2] - 1)
     affine[:3, 0] *= -1
-    turned = extract(_changed(volume, sagittal, affine), small_brain, device="cpu")
+    turned = extract(_changed(volume, sagittal, affine), small_brain, Runtime(device="cpu"))
     assert axial.mask is not None
     assert turned.mask is not None
     np.testing.assert_array_equal(turned.mask[::-1].transpose(1, 2, 0), axial.mask)
@@ -55,7 +56,7 @@ def test_the_orientation_of_the_slices_does_not_matter(volume: Volume, small_bra
     [(np.s_[:45], "top"), (np.s_[20:], "bottom"), (np.s_[:, 15:], "front"), (np.s_[:, :, :40], "left")],
 )
 def test_a_head_that_is_cut_is_refused(volume: Volume, small_brain: Package, part: object, face: str) -> None:
-    raw = extract(_changed(volume, np.ascontiguousarray(volume.voxels[part])), small_brain, device="cpu")  # type: ignore[index]
+    raw = extract(_changed(volume, np.ascontiguousarray(volume.voxels[part])), small_brain, Runtime(device="cpu"))  # type: ignore[index]
     assert raw.refusal is not None
     assert raw.refusal.code.value == "130576"
     assert f"at the {face}" in raw.refusal.text
@@ -64,14 +65,14 @@ def test_a_head_that_is_cut_is_refused(volume: Volume, small_brain: Package, par
 
 @pytest.mark.parametrize("level", [0, 100])
 def test_an_even_image_holds_no_brain(volume: Volume, small_brain: Package, level: int) -> None:
-    raw = extract(_changed(volume, np.full_like(volume.voxels, level)), small_brain, device="cpu")
+    raw = extract(_changed(volume, np.full_like(volume.voxels, level)), small_brain, Runtime(device="cpu"))
     assert raw.refusal is not None
     assert raw.refusal.code.value == "110522"
     assert (raw.mask, raw.values) == (None, {})
 
 
 def test_a_joint_is_no_brain(small_brain: Package, tmp_path: Path) -> None:
-    raw = extract(load(write(tmp_path, head(radii=(60.0, 50.0, 45.0)))), small_brain, device="cpu")
+    raw = extract(load(write(tmp_path, head(radii=(60.0, 50.0, 45.0)))), small_brain, Runtime(device="cpu"))
     assert raw.refusal is not None
     assert (raw.mask, raw.values) == (None, {})
 

@@ -15,6 +15,7 @@ from inference.algorithms.raw import Raw
 from inference.imaging.volume import Volume, load
 from inference.packages.package import Package
 from inference.pipeline import Outcome, Request, predict
+from inference.runtime import Runtime
 from storage.facts.errors import Rejected, Transient
 from storage.facts.prediction import Prediction, Status
 from storage.facts.wire import from_json, to_json
@@ -24,7 +25,7 @@ from tests.inference.series import edited, head, write
 
 def run(paths: list[Path], package: Package) -> Outcome:
     request = Request(key="k", study_uid="1.2", series_uid="1.2.3", revision=2, paths=tuple(paths))
-    return predict(request, package, device="cpu")
+    return predict(request, package, Runtime(device="cpu"))
 
 
 def chest() -> list[Dataset]:
@@ -110,8 +111,8 @@ def _values(package: Package, **changes: float) -> dict[str, float]:
 def test_an_answer_that_cannot_be_trusted_is_withheld(
     tmp_path: Path, lung_package: Package, monkeypatch: pytest.MonkeyPatch, raw: object, code: str, words: str
 ) -> None:
-    def algorithm(volume: Volume, package: Package, *, device: str) -> Raw:
-        del device
+    def algorithm(volume: Volume, package: Package, runtime: Runtime) -> Raw:
+        del runtime
         if raw == "rejected":
             raise Rejected("cannot be computed")
         shape = (1, 2, 3) if raw == "mask of another shape" else volume.voxels.shape
@@ -128,8 +129,8 @@ def test_an_answer_that_cannot_be_trusted_is_withheld(
 
 
 def test_an_empty_mask_is_no_mask(tmp_path: Path, lung_package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    def algorithm(volume: Volume, package: Package, *, device: str) -> Raw:
-        return Raw(mask=np.zeros(volume.voxels.shape, np.uint8), values=_values(package), device=device)
+    def algorithm(volume: Volume, package: Package, runtime: Runtime) -> Raw:
+        return Raw(mask=np.zeros(volume.voxels.shape, np.uint8), values=_values(package), device=runtime.device)
 
     monkeypatch.setattr("inference.pipeline.find", lambda _name: algorithm)
     outcome = run(write(tmp_path, chest()), lung_package)
@@ -140,9 +141,11 @@ def test_an_empty_mask_is_no_mask(tmp_path: Path, lung_package: Package, monkeyp
 def test_a_lung_that_is_not_there_has_no_numbers_and_withholds_none(
     tmp_path: Path, lung_package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def algorithm(volume: Volume, package: Package, *, device: str) -> Raw:
+    def algorithm(volume: Volume, package: Package, runtime: Runtime) -> Raw:
         nothing = {key: 0.0 for key in _values(package) if key.startswith("left_")}
-        return Raw(mask=np.ones(volume.voxels.shape, np.uint8), values=_values(package, **nothing), device=device)
+        return Raw(
+            mask=np.ones(volume.voxels.shape, np.uint8), values=_values(package, **nothing), device=runtime.device
+        )
 
     monkeypatch.setattr("inference.pipeline.find", lambda _name: algorithm)
     said = run(write(tmp_path, chest()), lung_package).prediction
@@ -186,7 +189,7 @@ def test_the_lung_adaptor_turns_the_patient_not_the_result(
     volume = load(write(tmp_path, builders.slices()))
     affine = volume.affine.copy()
     affine[:3, 0] *= -1
-    raw = registry.find("lung-densitometry")(dataclasses.replace(volume, affine=affine), lung_package)
+    raw = registry.find("lung-densitometry")(dataclasses.replace(volume, affine=affine), lung_package, Runtime())
     np.testing.assert_array_equal(seen[0], volume.voxels[::-1])
     np.testing.assert_array_equal(raw.mask, volume.voxels > 500)
     assert raw.values["left_perc15"] == 4

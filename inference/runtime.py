@@ -1,0 +1,47 @@
+"""What a run may use: a device, models that are already there, and the moment to make way for something urgent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class GaveWay(Exception):
+    """Raised by a checkpoint: the run ends here, to be started again later, without a failure being counted."""
+
+
+class Models(Protocol):
+    """Loaded models that outlive a run."""
+
+    def get(self, key: Hashable, load: Callable[[], T]) -> T:
+        """The model of that key, loaded now unless it is warm.
+
+        Keys begin with the package's digest, so that another version never gets the weights of this one.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """Keeps nothing: each run loads its models. For notebooks and tests."""
+
+    def get(self, key: Hashable, load: Callable[[], T]) -> T:  # noqa: ARG002
+        """Load it."""
+        return load()
+
+
+def _go_on() -> None:
+    """Nothing waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Given to every algorithm."""
+
+    device: str = "auto"  #: torch device: auto, cpu, cuda, cuda:1 …
+    models: Models = field(default_factory=Cold)
+    #: To be called between patches, at least once a second: renews the proof of life, raises GaveWay when told to stop.
+    checkpoint: Callable[[], None] = _go_on
