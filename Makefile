@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+OHIF ?= 3.13.2
 
-.PHONY: demo check test format clean
+.PHONY: demo check test viewers format clean
 
 # Sets up and runs the main job: three studies from C-STORE to SR, SEG and a raised worklist entry.
 demo: $(VENV)/.demo
@@ -19,6 +20,16 @@ check: $(VENV)/.check
 
 test: $(VENV)/.check
 	$(BIN)/python -m pytest -n 2
+
+# Looks at our results in OHIF, before a release: needs npm, Chromium, and Orthanc with its DICOMweb plugin. The pictures
+# of what was seen are left in .viewers/shots.
+viewers: $(VENV)/.check .viewers/$(OHIF)/package/dist/index.html
+	$(BIN)/python -m pip install --quiet -e '.[viewers]'
+	$(BIN)/python -m pytest tests/viewers --viewer .viewers/$(OHIF)/package/dist --viewer-shots .viewers/shots
+
+.viewers/$(OHIF)/package/dist/index.html:
+	mkdir -p .viewers/$(OHIF)
+	cd .viewers/$(OHIF) && npm pack --silent @ohif/app@$(OHIF) && tar xzf ohif-app-$(OHIF).tgz
 
 format: $(VENV)/.check
 	$(BIN)/ruff check --fix .

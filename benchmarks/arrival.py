@@ -8,25 +8,33 @@ forwards each after a lag of its own, over one association or one an object. Ser
 5 to 400 ms.
 
 - stalls: 90 s in the middle, over two associations; of the archive's forwarding, or of the scanner itself, which no
-  question to the archive can tell;
+  question to the archive can tell, but its MPPS, which ends a second after its last object;
 - forwarded whole: the archive forwards only when the scanner has ended, as after a stable time;
 - duplicates: an association is aborted in the middle, another sends everything again;
 - out of order: objects are forwarded in random order over four associations;
 - never released: the archive keeps its association;
 - cannot be asked: steady, bursty or forwarded whole, from a source without C-FIND.
+
+A second table is about sources without C-FIND alone: 40 senders, each with habits of its own (pace 5 to 400 ms; after
+one object in fifty a pause, log-normal with a median of 0.4 times 0, 0.5, 2, 4, 8 or 20 s and a long tail; one
+association a series or one an object; some never release). The policy learns from 100 series of each and is replayed on
+30 others.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import random
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from dicom_node.config import ReceiveSection
 from dicom_node.receive.assembly import AskTheSource, QuietTime, judge
-from storage.facts.arrival import Evidence
+from dicom_node.receive.gaps import habit_of
+from storage.facts.arrival import Evidence, Habit, Stated, pause_bin
 from storage.facts.study import Series
 
 SETTINGS = ReceiveSection()
@@ -43,6 +51,7 @@ class Trace:
     opened: tuple[float, ...]  #: associations
     closed: tuple[float, ...]
     askable: bool = True
+    step: bool = False  #: its scanner says by MPPS when it begins and, a second after its last object, what it made
 
     @property
     def last(self) -> float:
@@ -89,6 +98,11 @@ def scanner_stall(dice: random.Random, kind: str) -> Trace:
     arrived = [(at + 0.1, n) for n, at in enumerate(made)]
     first, second = arrived[middle - 1][0], arrived[-1][0]
     return _trace(kind, tuple(made), arrived, [(0.0, first + 0.2), (arrived[middle][0] - 0.1, second + 0.2)])
+
+
+def stall_with_step(dice: random.Random, kind: str) -> Trace:
+    """The same from a scanner that sends MPPS."""
+    return replace(scanner_stall(dice, kind), step=True)
 
 
 def forwarding_stall(dice: random.Random, kind: str) -> Trace:
@@ -144,9 +158,52 @@ def unaskable(dice: random.Random, kind: str) -> Trace:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """A source that cannot be asked, with its habits."""
+
+    pace: float  #: seconds between two objects
+    pause: float  #: what its pauses are multiples of, seconds
+    one_each: bool  #: an association an object
+    releases: bool
+
+    def series(self, dice: random.Random, kind: str) -> Trace:
+        """One series as it sends them."""
+        at, arrived = 0.0, []
+        for n in range(dice.randint(20, 400)):
+            at += self.pace * dice.uniform(0.5, 1.5)
+            at += self.pause * dice.lognormvariate(-0.9, 0.5) if dice.random() < 0.02 else 0.0
+            arrived.append((at, n))
+        end = at + dice.uniform(0.01, 0.3) if self.releases else FOREVER
+        spans = [(at - 0.001, at + 0.001) for at, _ in arrived] if self.one_each else [(0.0, end)]
+        trace = _trace(kind, tuple(at for at, _ in arrived), arrived, spans)
+        return replace(trace, askable=False)
+
+
+def a_sender(dice: random.Random) -> Sender:
+    """A source with habits."""
+    return Sender(
+        pace=dice.uniform(0.005, 0.4),
+        pause=dice.choice((0.0, 0.5, 2.0, 4.0, 8.0, 20.0)),
+        one_each=dice.random() < 0.4,
+        releases=dice.random() < 0.8,
+    )
+
+
+def learned(sender: Sender, dice: random.Random, series: int) -> Habit | None:
+    """What the node knows of a sender after some series."""
+    histogram: dict[int, float] = {}
+    for _ in range(series):
+        arrived = sender.series(dice, "").arrived
+        number = pause_bin(max(b[0] - a[0] for a, b in pairwise(arrived)))
+        histogram[number] = histogram.get(number, 0.0) + 1.0
+    return habit_of(histogram)
+
+
 GENERATORS: dict[str, Callable[[random.Random, str], Trace]] = {
     "steady": steady, "bursty": bursty, "one association an object": one_each,
     "forwarding stalls 90 s": forwarding_stall, "scanner stalls 90 s": scanner_stall,
+    "scanner stalls 90 s, MPPS": stall_with_step,
     "forwarded whole": forwarded_whole, "out of order, 4 associations": out_of_order, "duplicates": duplicates,
     "never released": never_released, "cannot be asked": unaskable,
 }  # fmt: skip
@@ -173,23 +230,25 @@ def _trace(
     )
 
 
-def ours(trace: Trace) -> Iterator[float]:
+def ours(trace: Trace, habit: Habit | None = None) -> Iterator[float]:
     """When our policy starts the series: the first time it is complete on what is known."""
     quiet = QuietTime(settings=SETTINGS)
     policy = AskTheSource(quiet=quiet, askable=frozenset({"A"}) if trace.askable else frozenset())
-    moments = sorted({at for at, _ in trace.arrived} | {c for c in trace.closed if c < FOREVER})
+    watch = Watch(trace)
+    told = {trace.made[-1] + 1} if trace.step else set()
+    moments = sorted({at for at, _ in trace.arrived} | {c for c in trace.closed if c < FOREVER} | told)
     now = moments[0]
     index = 0
     while True:
         while index < len(moments) and moments[index] <= now:
             index += 1
         upcoming = moments[index] if index < len(moments) else FOREVER
-        evidence = _evidence(trace, now)
+        evidence = replace(watch.evidence(now), habit=habit)
         due = policy(evidence).at
         if due > now:
             now = min(due, upcoming)
             continue
-        expected = sum(at <= now for at in trace.made) if trace.askable else None
+        expected = bisect.bisect_right(trace.made, now) if trace.askable else None
         judgement = judge(evidence, expected, SETTINGS, now)
         if judgement.complete:
             yield now
@@ -211,25 +270,48 @@ def fixed(seconds: float) -> Callable[[Trace], Iterator[float]]:
     return start
 
 
-def _evidence(trace: Trace, now: float) -> Evidence:
-    here = [at for at, _ in trace.arrived if at <= now]
-    objects = len({n for at, n in trace.arrived if at <= now})
-    opened = [(a, b) for a, b in zip(trace.opened, trace.closed, strict=True) if a <= now]
-    closed = [b for _, b in opened if b <= now]
-    series = Series(
-        series_uid="1", study_uid="1", modality="CT", calling_ae="A", called_ae="N", revision=0, instances=objects,
-        header={},
-    )  # fmt: skip
-    return Evidence(
-        series=series,
-        complete_instances=0,
-        last_at=here[-1] if here else 0.0,
-        open_associations=len(opened) - len(closed),
-        last_closed_at=max(closed, default=0.0),
-        last_ending="released",
-        associations=len(opened),
-        gap=(here[-1] - here[0]) / max(objects - 1, 1),
-    )
+class Watch:
+    """What the node knows of a trace as time goes on."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._times = [at for at, _ in trace.arrived]
+        self._opened, self._closed = sorted(trace.opened), sorted(trace.closed)
+        seen: set[int] = set()
+        self._objects = []  # different ones, after each arrival
+        for _, number in trace.arrived:
+            seen.add(number)
+            self._objects.append(len(seen))
+
+    def evidence(self, now: float) -> Evidence:
+        """What would be read from the ledger."""
+        came = bisect.bisect_right(self._times, now)
+        opened, closed = bisect.bisect_right(self._opened, now), bisect.bisect_right(self._closed, now)
+        objects = self._objects[came - 1] if came else 0
+        series = Series(
+            series_uid="1", study_uid="1", modality="CT", calling_ae="A", called_ae="N", revision=0, instances=objects,
+            header={},
+        )  # fmt: skip
+        last_at = self._times[came - 1] if came else 0.0
+        return Evidence(
+            series=series,
+            complete_instances=0,
+            last_at=last_at,
+            open_associations=opened - closed,
+            last_closed_at=self._closed[closed - 1] if closed else 0.0,
+            last_ending="released",
+            associations=opened,
+            gap=(last_at - self._times[0]) / max(objects - 1, 1),
+            stated=self._stated(now, objects),
+        )
+
+    def _stated(self, now: float, here: int) -> Stated:
+        made = self._trace.made
+        if not self._trace.step:
+            return Stated()
+        if now < made[-1] + 1:
+            return Stated(in_progress=True)
+        return Stated(objects=len(made), missing=len(made) - here, by="MPPS")
 
 
 def main() -> None:
@@ -252,6 +334,30 @@ def main() -> None:
             _row(kind, name, total[name][-each:])
     for name, rows in total.items():
         _row("all", name, rows)
+    without_query(dice)
+
+
+def without_query(dice: random.Random, senders: int = 40, known: int = 100, replayed: int = 30) -> None:
+    """The table of sources that cannot be asked, by the pauses that they make."""
+    print("\n| pauses of the sender | policy | median s | 99 % s | premature |")
+    print("|-|-|-|-|-|")
+    found: dict[tuple[float, str], list[tuple[float, bool]]] = {}
+    for _ in range(senders):
+        sender = a_sender(dice)
+        habit = learned(sender, dice, known)
+        for _ in range(replayed):
+            trace = sender.series(dice, "")
+            starts = {
+                "ours, nothing known": ours(trace), "ours, learned": ours(trace, habit),
+                "fixed 5 s": fixed(5.0)(trace), "fixed 60 s": fixed(60.0)(trace),
+            }  # fmt: skip
+            for name, start in starts.items():
+                at = next(start)
+                found.setdefault((sender.pause, name), []).append((at - trace.last, at < trace.last))
+    for (pause, name), rows in sorted(found.items(), key=lambda item: item[0][0]):
+        _row(f"{pause:g} s", name, rows)
+    for name in ("ours, nothing known", "ours, learned", "fixed 5 s", "fixed 60 s"):
+        _row("all", name, [row for (_, n), rows in found.items() if n == name for row in rows])
 
 
 def _row(kind: str, name: str, rows: list[tuple[float, bool]]) -> None:

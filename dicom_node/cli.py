@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worklist": ("worklist", "Results, the most urgent first."),
     "status": ("status", "What the node knows about a study, and why it is where it is."),
     "results": ("results", "Show results as text or pictures; send them again."),
+    "destinations": ("destinations", "Who gets results, what they take, and which profile suits them."),
     "validate": ("validate", "Check DICOM objects: this node's rules, and dciodvfy."),
     "audit": ("audit", "Show or verify the audit trail."),
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import time
+from collections.abc import Sequence
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -20,7 +22,10 @@ ACTOR = "clock"
 class Clock:
     """The node's APScheduler."""
 
-    def __init__(self, ledger: Ledger, settings: UpkeepSection) -> None:
+    def __init__(
+        self, ledger: Ledger, settings: UpkeepSection, sources: Sequence[str] = (), every_minutes: float = 0.0
+    ) -> None:
+        """``sources`` are looked at every so often, and at once: what was sent while the node was down is lacking."""
         self._ledger = ledger
         self._scheduler = BackgroundScheduler(timezone="UTC")
         hours = max(settings.verify_hours, 0.01)
@@ -34,6 +39,12 @@ class Clock:
                 self._enqueue, "interval", hours=1, args=[Kind.RETAIN, 3600.0], id="retain", **common
             )
 
+        for peer in sources if every_minutes else ():
+            self._scheduler.add_job(
+                self._enqueue, "interval", minutes=every_minutes, args=[Kind.RECONCILE, every_minutes * 60, peer],
+                id=f"reconcile {peer}", next_run_time=datetime.datetime.now(datetime.UTC), **common,
+            )  # fmt: skip
+
     def start(self) -> None:
         """Begin to tick."""
         self._scheduler.start()
@@ -42,9 +53,11 @@ class Clock:
         """Tick no more."""
         self._scheduler.shutdown(wait=False)
 
-    def _enqueue(self, kind: Kind, period: float) -> None:
+    def _enqueue(self, kind: Kind, period: float, peer: str | None = None) -> None:
         """One task a period, whatever the number of nodes on the same ledger."""
-        item = Next(kind=kind, key=f"{kind}/{int(time.time() // period)}")
+        about = kind.value if peer is None else peer
+        payload = {} if peer is None else {"peer": peer}
+        item = Next(kind=kind, key=f"{about}/{int(time.time() // period)}", payload=payload)
         try:
             with self._ledger.begin(ACTOR) as tx:
                 tx.queue.enqueue(item)

@@ -71,6 +71,9 @@ class NodeSection(Settings):
     """Device Serial Number written into results; give each node of a site its own. It names the device observer too."""
     institution: str = Field(default="", max_length=64)
     """Institution Name written into results. Default empty: the source's own is not assumed to be ours."""
+    language: str = Field(default="en", min_length=1)
+    """Language of results: en (default), de, or the path of a table like dicom_node/results/language_de.toml. What a
+    model package says in its own words stays as it is."""
 
 
 class PeerSection(Settings):
@@ -84,6 +87,10 @@ class PeerSection(Settings):
     """Destination that tells what it has of a study (C-FIND): completeness is then known. Default none: quiet time."""
     fetch: bool = False
     """Fetch by C-MOVE what that destination has and the node lacks. Default false: it must know this node's address."""
+    reconcile: Literal["started", "all"] = "started"
+    """Which of its recent studies the node looks after, where it has a query destination. started (default): those of
+    which something came. all: also those of which nothing came, as after the node was down; for a peer that forwards
+    all that it has of reconcile.modalities."""
     certificate_names: tuple[str, ...] = ()
     """Common or DNS names, one of which its certificate must bear; it can then call by TLS alone. Default none given:
     any trusted certificate, or none where TLS is not asked for."""
@@ -123,14 +130,37 @@ class ReceiveSection(Settings):
     """What 0x0000 promises. fdatasync (default): the object survives a power cut. none: where the PACS keeps a copy."""
     refuse_below_mb: int = Field(default=2048, ge=0)
     """Free space below which C-STORE answers 0xA700, MB. Default 2048: refusing early leaves room for results."""
-    quiet_seconds: float = Field(default=2.0, ge=0)
-    """A series is complete this long after its last association was released, seconds. Default 2."""
+    quiet_seconds: float = Field(default=5.0, ge=0)
+    """A series is complete this long after its last association was released, seconds, as long as neither its source
+    can be asked nor its pace is known from 20 series. Default 5: pauses between two associations are shorter."""
     quiet_seconds_open: float = Field(default=20.0, ge=0)
     """The same while an association that carried it stays open, counted from its last object, seconds. Default 20."""
     quiet_seconds_broken: float = Field(default=15.0, ge=0)
     """The same after an association was aborted or lost, seconds. Default 15: the sender may try again."""
+    quiet_seconds_step: float = Field(default=120.0, ge=0)
+    """The same while its modality says that it is still at work (MPPS IN PROGRESS) and sends no later series, seconds.
+    Default 120: scanners pause within a series."""
     incomplete_after_seconds: float = Field(default=600.0, gt=0)
     """A series of which the source has more goes on incomplete this long after its last object, s. Default 600."""
+
+
+class ReconcileSection(Settings):
+    """Looking after recent studies: what a peer with a query destination has and the node lacks."""
+
+    every_minutes: float = Field(default=10.0, ge=0)
+    """Time between two looks at a peer, minutes; 0 looks never. Default 10: a few questions cost a PACS little."""
+    window_hours: float = Field(default=48.0, gt=0)
+    """Studies whose date lies this far back are looked at, hours. Default 48: a node may be down over a week-end."""
+    settle_minutes: float = Field(default=2.0, ge=0)
+    """What lacks is fetched once nothing of it changed for this time, minutes. Default 2: it may be on its way."""
+    modalities: tuple[str, ...] = ("CT", "MR", "PT", "CR", "DX", "MG", "US", "NM", "XA", "RF")
+    """Modalities of the series that are looked after. Default images: reports and results are nothing to analyse."""
+    studies_per_look: int = Field(default=200, ge=1)
+    """Studies whose series are asked for in one look, number. Default 200, so that a look ends."""
+    series_per_look: int = Field(default=20, ge=1)
+    """Series that a peer is asked to send in one look, number. Default 20: readers come before us."""
+    tries: int = Field(default=4, ge=1)
+    """How often the same objects are asked for, number. Default 4, each time after twice the pause."""
 
 
 class DestinationSection(Settings):
@@ -146,6 +176,8 @@ class DestinationSection(Settings):
     """AE title this node calls itself there. Default: node.ae_title."""
     timeout_seconds: float = Field(default=30.0, gt=0)
     """Longest wait for a connection or an answer, seconds. Default 30."""
+    associations: int = Field(default=1, ge=1, le=32)
+    """Associations at a time, where there are many objects. Default 1: many archives take few from one AE title."""
     tls: bool = False
     """Call it by TLS 1.2 or 1.3 (BCP 195 profile, PS3.15 B.9), showing tls.certificate. Default false: most PACS are
     called in the clear within the hospital."""
@@ -154,7 +186,9 @@ class DestinationSection(Settings):
     what the operating system trusts."""
     profile: Literal["orthanc-ohif", "slicer", "weasis", "classic-pacs", "dcm4chee"] = "orthanc-ohif"
     """What is sent there: the objects that this kind of viewer was seen to show. Default orthanc-ohif, SR and SEG; a
-    PACS without either takes classic-pacs (picture, page of PDF, SR)."""
+    PACS without either takes classic-pacs (picture, page of PDF, SR). `dicom-node destinations probe` proposes one."""
+    without: tuple[str, ...] = ()
+    """Kinds of object of that profile that are not sent there, as the probe names them. Default none."""
     storage_commitment: bool = False
     """Ask for Storage Commitment after delivery (PS3.4 Annex J). Default false: not every PACS offers it."""
     commitment_hours: float = Field(default=24.0, gt=0)
@@ -177,6 +211,33 @@ class TLSSection(Settings):
     """PEM file with the authorities whose certificates peers may show. Must be given to listen."""
 
 
+class StowClientSection(Settings):
+    """One sender that may store by STOW-RS; it must show all that is given of it here."""
+
+    ae_title: AETitle
+    """The AE title under which its objects are kept, as if it had sent them by C-STORE."""
+    token_sha256: str = Field(default="", pattern="^([0-9a-fA-F]{64})?$")
+    """SHA-256 of its bearer token, hexadecimal, so that the token itself is not in this file. Default none."""
+    certificate_name: str = ""
+    """Common or DNS name that its certificate bears. Default none: the token is its proof."""
+
+
+class StowSection(Settings):
+    """Receiving by STOW-RS (PS3.18 10.5): HTTP instead of DIMSE, the same guarantees."""
+
+    port: Port | None = None
+    """TCP port. Default none: nothing is received by HTTP."""
+    clear: bool = False
+    """Serve HTTP without TLS, as behind a proxy on this machine. Default false: tls.certificate and tls.trusted are
+    used, since tokens and images must not be read on the way."""
+    clients: tuple[StowClientSection, ...] = ()
+    """Who may store. Default none: everybody is answered 401."""
+    maximum_gb: float = Field(default=20.0, gt=0)
+    """Longest request, GB. Default 20: a large study; nothing of it is held in memory."""
+    maximum_requests: int = Field(default=16, ge=1, le=256)
+    """Connections at a time. Default 16: each has a thread."""
+
+
 class WorklistSection(Settings):
     """Raising urgent studies."""
 
@@ -197,6 +258,12 @@ class WorkersSection(Settings):
     """Folder with model packages and weights; relative to the configuration file."""
     threads: int = Field(default=0, ge=0)
     """CPU threads per worker. Default 0: as many as the machine has, divided among the workers."""
+    trusted_keys: Path | None = None
+    """Folder of public keys (Ed25519, PEM) whose signatures on packages are believed; relative to the configuration
+    file, and not below the models folder. Default none."""
+    require_signature: bool = False
+    """Refuse packages that no trusted key signed; shipped ones are part of the product. Default false: few makers sign
+    today."""
     device: str = "auto"
     """Torch device: auto (default: a GPU if there is one), cpu, cuda, cuda:0 …"""
 
@@ -225,7 +292,9 @@ class NodeConfig(Settings):
 
     node: NodeSection = NodeSection()
     receive: ReceiveSection = ReceiveSection()
+    reconcile: ReconcileSection = ReconcileSection()
     tls: TLSSection = TLSSection()
+    stow: StowSection = StowSection()
     destinations: dict[str, DestinationSection] = {}
     worklist: WorklistSection = WorklistSection()
     workers: WorkersSection = WorkersSection()
@@ -260,7 +329,9 @@ def load(path: Path) -> NodeConfig:
             "database_password_file": config.node.database_password_file and base / config.node.database_password_file,
         }
     )
-    workers = config.workers.model_copy(update={"models": base / config.workers.models})
+    workers = config.workers.model_copy(
+        update={"models": base / config.workers.models, **_under(base, config.workers, "trusted_keys")}
+    )
     tls = config.tls.model_copy(update=_under(base, config.tls, "certificate", "key", "trusted"))
     destinations = {
         name: d.model_copy(update=_under(base, d, "tls_trusted")) for name, d in config.destinations.items()
@@ -268,6 +339,21 @@ def load(path: Path) -> NodeConfig:
     config = config.model_copy(update={"node": node, "workers": workers, "tls": tls, "destinations": destinations})
     _check_references(config, path)
     return config
+
+
+def worker_settings(config: NodeConfig) -> dict[str, Any]:
+    """What a worker process is told of the node's settings; None for what is not set."""
+    workers = config.workers
+    return {
+        "data": str(config.node.data),
+        "database": config.database_url(),
+        "models": str(workers.models),
+        "threads": workers.threads or max((os.cpu_count() or 1) // max(workers.count, 1), 1),
+        "device": workers.device,
+        "trusted_keys": None if workers.trusted_keys is None else str(workers.trusted_keys),
+        "require_signature": workers.require_signature,
+        "log_level": config.log.level,
+    }
 
 
 def _under(base: Path, section: Settings, *names: str) -> dict[str, Path | None]:
@@ -279,50 +365,17 @@ def _check_references(config: NodeConfig, path: Path) -> None:
     tls = config.tls
     if tls.port is not None and (tls.certificate is None or tls.trusted is None):
         raise Misconfigured(f"{path}:\n  tls.port: to listen by TLS give tls.certificate and tls.trusted, too")
+    if config.stow.port is not None and not config.stow.clear and (tls.certificate is None or tls.trusted is None):
+        raise Misconfigured(f"{path}:\n  stow.port: give tls.certificate and tls.trusted, or set stow.clear")
     if tls.only and tls.port is None:
         raise Misconfigured(f"{path}:\n  tls.only: the node would listen nowhere; give tls.port, too")
+    if config.workers.require_signature and config.workers.trusted_keys is None:
+        raise Misconfigured(
+            f"{path}:\n  workers.require_signature: name the folder of trusted keys (trusted_keys), too"
+        )
     named = [("worklist.ups_destination", config.worklist.ups_destination)]
     named += [(f"receive.peers ({peer.ae_title}), query", peer.query) for peer in config.receive.peers]
     for key, name in named:
         if name is not None and name not in config.destinations:
             known = ", ".join(config.destinations) or "none"
             raise Misconfigured(f"{path}:\n  {key}: no destination is named {name!r}; known: {known}")
-
-
-def describe(config: NodeConfig, *, comments: bool = True) -> str:
-    """The configuration in force as TOML, each key under its unit, default and why."""
-    lines: list[str] = []
-    for name in type(config).model_fields:
-        section = getattr(config, name)
-        if name == "destinations":
-            for key, destination in section.items():
-                lines += [*_table(f"destinations.{key}", destination, comments), ""]
-        else:
-            lines += [*_table(name, section, comments), ""]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _table(title: str, section: Settings, comments: bool) -> list[str]:
-    lines = [f"[{title}]"]
-    nested: list[str] = []
-    for key, field in type(section).model_fields.items():
-        value = getattr(section, key)
-        if isinstance(value, tuple) and value and isinstance(value[0], Settings):
-            for item in value:
-                nested += ["", f"[[{title}.{key}]]", *_table("", item, comments)[1:]]
-            continue
-        if comments and field.description:
-            lines += [f"# {line.strip()}" for line in field.description.splitlines()]
-        lines.append(f"{key} = {_toml(value)}" if value is not None else f"# {key} = (not set)")
-    return lines + nested
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    text = os.fspath(value) if isinstance(value, Path) else str(value)
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,6 +1,7 @@
-"""The receiving process: SCP, index, clock, and the supervisor of the processes that do the rest.
+"""The receiving process: SCP, feed of the index, and the supervisor of the processes that do the rest.
 
-It never loads torch or highdicom: what it holds in memory is bounded, whatever is sent.
+It never loads torch, highdicom or SQL: what it holds in memory is bounded, whatever is sent, and no fragment waits for
+the ledger.
 """
 
 from __future__ import annotations
@@ -12,25 +13,28 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO, Any
 
-from dicom_node.clock import Clock
-from dicom_node.config import NodeConfig
-from dicom_node.deliver.stage import take_reports
-from dicom_node.receive.assembly import expect
-from dicom_node.receive.index import Index
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
+
+from dicom_node.config import NodeConfig, worker_settings
+from dicom_node.receive.events import Began, Died, Reported, Stopped
+from dicom_node.receive.feed import Feed
 from dicom_node.receive.intake import FrontDesk
 from dicom_node.receive.landing import Incoming
 from dicom_node.receive.scp import Scp
+from dicom_node.receive.stow import Stow
 from dicom_node.supervisor import Child, Supervisor
-from dicom_node.wiring import completeness_of
-from storage.facts.errors import Misconfigured, Transient
-from storage.ledger import Ledger, this_host
+from storage.facts.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 
-ACTOR = "node"
+START_SECONDS = 60.0  #: for the index to pick up what an earlier run left, before the SCP opens without it
+REPORT_SECONDS = 10.0  #: for a commitment report to be written down, before the archive is told that it was not
+PROCESSING_FAILURE = 0x0110  #: PS3.7 Annex C
 
 
 def claim_folder(data: Path) -> IO[str]:
@@ -51,61 +55,78 @@ class Node:
     def __init__(self, config: NodeConfig, path: Path) -> None:
         self._config = config
         self._lock = claim_folder(config.node.data)
-        self.ledger = Ledger(config.node.data, config.database_url(), migrate_apart=True)
         receive = config.receive
-        incoming = Incoming(
+        self._incoming = Incoming(
             config.node.data,
             durable=receive.durability == "fdatasync",
             refuse_below=receive.refuse_below_mb * 2**20,
         )
-        self._incoming = incoming
-        self._index = Index(self.ledger, expect(completeness_of(config)), durable=incoming.durable)
-        self.desk = FrontDesk(incoming, self._index)
-        self.scp = Scp(config, self.desk, self._index, take_reports(self.ledger, ACTOR))
-        self._clock = Clock(self.ledger, config.upkeep)
+        self._feed = Feed()
+        self.desk = FrontDesk(self._incoming, self._feed)
+        self.scp = Scp(config, self.desk, self._feed, self._report)
+        self.stow = Stow(config, self.desk, self._incoming, self._feed.tell)
+        self._index = Supervisor([index_child(path, self._feed)], self._died)
         self._supervisor = Supervisor(_children(config, path), self._died)
 
     def start(self) -> None:
         """Pick up what an earlier process left, then open for business."""
-        with self.ledger.begin(ACTOR) as tx:
-            left = tx.queue.orphan(f"{this_host()}:")
-            tx.trail.append("node started", ae_title=self._config.node.ae_title)
         self._incoming.sweep()
-        entered = self._index.recover(self._incoming.folder)
-        if left or entered:
-            log.info("picked up from an earlier run: %d tasks, %d received objects", left, entered)
+        self._feed.start()
         self._index.start()
+        self._await_index()
         self._supervisor.start()
-        self._clock.start()
         self.scp.start()
+        self.stow.start()
         node = self._config.node
         log.info("ready: %s listens on %s:%d, data in %s", node.ae_title, node.bind, self.scp.port, node.data)
-        _write_ready(node.data, {"pid": os.getpid(), "port": self.scp.port, "streaming": self.scp.streaming})
+        _write_ready(
+            node.data,
+            {"pid": os.getpid(), "port": self.scp.port, "stow": self.stow.port, "streaming": self.scp.streaming},
+        )
+
+    def _await_index(self) -> None:
+        """Have the ledger ready before anybody works on it; receiving can do without. Raises Misconfigured."""
+        began = Began(ae_title=self._config.node.ae_title)
+        waiting = threading.Thread(target=self._feed.ask, args=(began, START_SECONDS), daemon=True)
+        waiting.start()
+        until = time.monotonic() + START_SECONDS
+        while waiting.is_alive() and time.monotonic() < until:
+            waiting.join(0.05)
+            if self._index.hopeless:
+                raise Misconfigured("the ledger cannot be used: what is wrong with it was said above")
+        if waiting.is_alive():
+            log.error("the ledger does not answer: objects are received all the same, and entered once it does")
 
     def stop(self) -> None:
         """Stop receiving, write what is known, end the children."""
         (self._config.node.data / "run" / "ready.json").unlink(missing_ok=True)
+        self.stow.stop()
         self.scp.stop()
-        self._index.stop()
-        self._clock.stop()
         self._supervisor.stop()
-        try:
-            with self.ledger.begin(ACTOR) as tx:
-                tx.trail.append("node stopped")
-            self.ledger.checkpoint()
-        except Transient as error:
-            log.warning("the stop was not noted: %s", error)
-        self.ledger.close()
+        self._feed.tell(Stopped())
+        self._feed.stop()
+        self._index.stop()
         self._lock.close()
         log.info("stopped")
 
     def _died(self, pid: int) -> None:
         """A child is gone: nobody needs to wait for its leases."""
-        try:
-            with self.ledger.begin(ACTOR) as tx:
-                tx.queue.orphan(f"{this_host()}:{pid}")
-        except Transient as error:
-            log.warning("the tasks of process %d wait for their leases to run out: %s", pid, error)
+        self._feed.tell(Died(pid=pid))
+
+    def _report(self, event_type: int, information: Dataset) -> int:
+        """Have a commitment report written down; the status that the archive is told."""
+        data = encode(information, is_implicit_vr=False, is_little_endian=True)
+        if data is None:
+            log.warning("a commitment report cannot be passed on")
+            return PROCESSING_FAILURE
+        status = self._feed.ask(Reported(event_type=event_type, data=data), REPORT_SECONDS)
+        return PROCESSING_FAILURE if status is None else status
+
+
+def index_child(path: Path, feed: Feed) -> Child:
+    """The process that enters what is received into the ledger."""
+    command = [sys.executable, "-m", "dicom_node.bookkeeper", "-c", str(path)]
+    return Child(name="index", command=command, link=feed.connect)
 
 
 def serve(config: NodeConfig, path: Path) -> None:
@@ -133,15 +154,7 @@ def _children(config: NodeConfig, path: Path) -> list[Child]:
 
 def _write_worker_config(config: NodeConfig) -> Path:
     """The workers' own settings, readable by this user alone: it may hold the database password."""
-    threads = config.workers.threads or max((os.cpu_count() or 1) // config.workers.count, 1)
-    values: dict[str, Any] = {
-        "data": str(config.node.data),
-        "database": config.database_url(),
-        "models": str(config.workers.models),
-        "threads": threads,
-        "device": config.workers.device,
-        "log_level": config.log.level,
-    }
+    values = worker_settings(config)
     path = config.node.data / "run" / "worker.toml"
     path.unlink(missing_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

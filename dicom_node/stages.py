@@ -11,11 +11,14 @@ from importlib.metadata import version
 
 from dicom_node.config import NodeConfig
 from dicom_node.deliver.stage import commit, deliver, deliveries
+from dicom_node.receive.reconcile import Reconciliation
+from dicom_node.results import profiles
 from dicom_node.results.identity import NodeIdentity
-from dicom_node.results.profiles import profile
+from dicom_node.results.language import language
 from dicom_node.results.stage import Afterwards, report
+from dicom_node.route.chooser import choose
 from dicom_node.route.router import route
-from dicom_node.wiring import assembly_of, identity_of, routes_of
+from dicom_node.wiring import archives_of, assembly_of, identity_of, routes_of
 from dicom_node.worklist import priority
 from dicom_node.worklist.stage import announce
 from storage import lifeline, upkeep
@@ -29,10 +32,11 @@ log = logging.getLogger(__name__)
 ACTOR = "stages"
 #: Loops, and what each takes: a dead PACS must not hold up a report, nor a large report a delivery.
 LOOPS = (
-    ("assembly", (Kind.ASSEMBLE, Kind.ROUTE)),
+    ("assembly", (Kind.ASSEMBLE, Kind.ROUTE, Kind.CHOOSE)),
     ("report", (Kind.REPORT, Kind.RETAIN, Kind.VERIFY)),
     ("delivery", (Kind.DELIVER, Kind.COMMIT, Kind.ANNOUNCE)),
     ("delivery", (Kind.DELIVER, Kind.COMMIT, Kind.ANNOUNCE)),
+    ("reconcile", (Kind.RECONCILE,)),
 )
 
 
@@ -73,15 +77,20 @@ def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
         decide=priority.decider(research_may_raise=config.worklist.research_may_raise),
         claim=partial(priority.claim_of, research_may_raise=config.worklist.research_may_raise),
         deliveries=deliveries,
-        profiles={name: profile(section.profile) for name, section in config.destinations.items()},
+        profiles={name: profiles.of(section) for name, section in config.destinations.items()},
+        language=language(node.language),
         announce_from=Urgency[config.worklist.ups_from] if ups else None,
     )
     handlers = {
         Kind.ASSEMBLE: assembly_of(config, ledger).handler(),
         Kind.ROUTE: route(ledger, identity_of(config), priority.of_order),
+        Kind.CHOOSE: choose(ledger, identity_of(config), priority.of_order),
         Kind.REPORT: report(ledger, identity, afterwards),
         Kind.DELIVER: deliver(ledger, routes, "delivery"),
         Kind.COMMIT: commit(ledger, routes, "delivery"),
+        Kind.RECONCILE: Reconciliation(
+            ledger=ledger, settings=config.reconcile, archives=archives_of(config)
+        ).handler(),
         Kind.RETAIN: Handler(work=_retain(config, ledger)),
         Kind.VERIFY: Handler(work=_verify(ledger)),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import subprocess
 import threading
 import time
@@ -23,6 +24,7 @@ class Child:
 
     name: str
     command: Sequence[str]
+    link: Callable[[], socket.socket] | None = None  #: its standard input, made anew for each start; None: a pipe
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     again: float = 0.0  #: monotonic time of the next start
@@ -63,13 +65,22 @@ class Supervisor:
             if process.stdin is not None:
                 process.stdin.close()
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether some child cannot run with this configuration."""
+        return any(child.hopeless for child in self._children)
+
     def alive(self) -> dict[str, bool]:
         """Which children run."""
         return {child.name: child.process is not None and child.process.poll() is None for child in self._children}
 
     def _spawn(self, child: Child) -> None:
-        # The pipe is the lifeline: when this process is gone, the child reads end-of-file (storage.lifeline).
-        child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE)
+        # The pipe or the link is the lifeline: when this process is gone, the child reads end-of-file.
+        if child.link is None:
+            child.process = subprocess.Popen(child.command, stdin=subprocess.PIPE)
+        else:
+            with child.link() as theirs:
+                child.process = subprocess.Popen(child.command, stdin=theirs.fileno())
         child.started = time.monotonic()
         log.info("%s runs as process %d", child.name, child.process.pid)
 

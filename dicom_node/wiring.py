@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -17,6 +18,7 @@ from dicom_node.deliver.echo import echo
 from dicom_node.deliver.stage import Route, Routes
 from dicom_node.deliver.tls import Files, client_context
 from dicom_node.receive.assembly import AskTheSource, Assembly, QuietTime, Source, representative
+from dicom_node.receive.reconcile import Archive
 from dicom_node.route.header import header_of
 from dicom_node.route.provenance import NodeIdentity
 from storage.facts.errors import NodeError, Rejected
@@ -35,6 +37,7 @@ def destination_of(config: NodeConfig, name: str, section: DestinationSection) -
         tls=_tls(config, name, section),
         connect_seconds=min(section.timeout_seconds, 10.0),
         answer_seconds=section.timeout_seconds,
+        associations=section.associations,
     )
 
 
@@ -87,6 +90,24 @@ def sources_of(config: NodeConfig) -> dict[str, Source]:
         for peer in config.receive.peers
         if peer.query is not None
     }
+
+
+def archives_of(config: NodeConfig) -> dict[str, Archive]:
+    """The peers whose recent studies are looked after, by their calling AE title."""
+    if not config.reconcile.every_minutes:
+        return {}
+    found = {}
+    for peer in config.receive.peers:
+        if peer.query is None:
+            continue
+        destination = destination_of(config, peer.query, config.destinations[peer.query])
+        fetch = partial(_retrieve, destination, config.node.ae_title) if peer.fetch else None
+        found[peer.ae_title] = Archive(scope=peer.reconcile, ask=partial(query.Inquiry, destination), fetch=fetch)
+    return found
+
+
+def _retrieve(destination: Destination, to_ae: str, study_uid: str, series_uid: str) -> tuple[int, int]:
+    return query.retrieve(destination, study_uid, series_uid, to_ae)
 
 
 def completeness_of(config: NodeConfig) -> AskTheSource:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import threading
 from pathlib import Path
 
+from inference.bringing.command import main as models
 from inference.config import WorkerConfig, load
 from storage.facts.errors import Misconfigured, NodeError
 
@@ -16,7 +16,9 @@ CONFIGURATION = 78  # EX_CONFIG of sysexits: starting again will not help
 
 
 def main() -> int:
-    """Run a worker until it is told to stop."""
+    """Run a worker until it is told to stop, or do one of the ``models`` commands."""
+    if sys.argv[1:2] == ["models"]:
+        return models(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m inference", description="A worker: runs models on complete series."
     )
@@ -30,7 +32,7 @@ def main() -> int:
         )
         logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote element values
         if arguments.command == "check":
-            return _check(config.models)
+            return _check(config)
         return _work(config)
     except Misconfigured as error:
         print(error, file=sys.stderr)
@@ -40,10 +42,10 @@ def main() -> int:
         return 1
 
 
-def _check(models: Path) -> int:
+def _check(config: WorkerConfig) -> int:
     from inference.packages.store import PackageStore  # argument errors should not wait for it
 
-    store = PackageStore(models)
+    store = PackageStore(config.models, trusted=config.required_keys)
     for package in store.packages:
         print(
             f"ok    {package.manifest.id}@{package.manifest.version}  {package.digest[:12]}  {package.manifest.title}"
@@ -60,9 +62,6 @@ def _work(config: WorkerConfig) -> int:
 
     stop = threading.Event()
     hold(stop)
-    if config.threads:
-        # Read by OpenMP when torch is loaded, which happens with the first model.
-        os.putenv("OMP_NUM_THREADS", str(config.threads))
     ledger = Ledger(config.data, config.database)
     try:
         worker = Worker(config, ledger)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,14 @@ from inference.imaging.geometry import Stack, stack
 from inference.imaging.irregular import Irregular
 from inference.imaging.planes import Headers, read_headers
 from inference.imaging.volume import Volume, assemble
-from inference.packages.answer import answer, unsound
+from inference.packages.answer import answer
+from inference.packages.arrays import pictures
 from inference.packages.gates import refuse
+from inference.packages.joining import Input, join
+from inference.packages.keeping import Put, keep
 from inference.packages.manifest import Manifest
 from inference.packages.package import Package
+from inference.packages.soundness import unsound
 from inference.runtime import Runtime
 from storage.facts.errors import Rejected, Transient
 from storage.facts.prediction import SOFTWARE_FAILURE, Frame, Prediction, Reason, Status
@@ -34,15 +39,23 @@ class Request:
     series_uid: str
     revision: int
     paths: tuple[Path, ...]
+    inputs: tuple[Input, ...] = ()  #: further series
+    missing: tuple[tuple[str, str], ...] = ()  #: roles that no series was found for, and why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """A prediction whose mask still has to be stored, and that mask."""
+    """A prediction whose arrays still have to be stored, and those arrays."""
 
-    prediction: Prediction  #: its ``mask`` is None: the caller fills it in
+    prediction: Prediction  #: its ``mask`` is None and its arrays have no blob: the caller fills them in
     mask: npt.NDArray[np.uint8] | None = None  #: segment numbers (frames, rows, columns); None where nothing is marked
     mask_frames: tuple[Frame, ...] = ()  #: source of each frame of the mask
+    arrays: tuple[npt.NDArray[Any], ...] = ()  #: of ``prediction.arrays``, in that order
+
+    def kept(self, put: Put) -> Prediction:
+        """The prediction with everything in blobs; ``put`` keeps bytes and returns their SHA-256."""
+        mask = None if self.mask is None else (self.mask, self.mask_frames)
+        return keep(put, self.prediction, mask, self.arrays)
 
 
 class _Refused(Exception):
@@ -75,6 +88,8 @@ class _Run:
     def __init__(self, request: Request, package: Package) -> None:
         self._request, self._package = request, package
         self._seconds: dict[str, float] = {}
+        self._warnings: tuple[str, ...] = ()
+        self._parameters: tuple[tuple[str, str], ...] = ()
 
     def attempt(self, runtime: Runtime) -> Outcome:
         manifest = self._package.manifest
@@ -83,30 +98,48 @@ class _Run:
             series = _accepted(manifest, headers)
         with self._step("load"), _not_attempted():
             volume = assemble(headers.representative, series)
+        if manifest.inputs or self._request.inputs:
+            with self._step("align"), _not_attempted():
+                volume = self._joined(volume, runtime)
         with self._step("compute"):
             raw = self._compute(volume, runtime)
         reason = raw.refusal or _broken(manifest, raw, volume)
         absent = () if reason is not None or raw.mask is None else _absent(manifest, raw.mask)
-        reason = reason or unsound(manifest, raw.values, absent)
+        reason = reason or unsound(manifest, raw, absent, volume.voxels.shape)
         if reason is not None:
             raise _Refused(Status.FAILED, reason)
-        said = answer(manifest, raw.values, absent)
+        return self._said(raw, volume, absent)
+
+    def _said(self, raw: Raw, volume: Volume, absent: tuple[int, ...]) -> Outcome:
+        said, shown = answer(self._package.manifest, raw, absent), pictures(self._package.manifest, raw)
+        placed = bool(said.detections or shown.arrays)
         prediction = replace(
             self._prediction(Status.SUCCEEDED),
             findings=said.findings,
             segments=said.segments,
             measurements=said.measurements,
+            detections=said.detections,
+            grades=said.grades,
+            heatmaps=shown.heatmaps,
+            images=shown.images,
+            frames=volume.frames if placed else (),
             urgency=said.urgency,
             urgency_reason=said.urgency_reason,
-            warnings=raw.warnings,
+            warnings=(*self._warnings, *said.warnings),
             device=raw.device,
         )
         if raw.mask is None or not raw.mask.any():
-            return Outcome(prediction=prediction)
-        return Outcome(prediction=prediction, mask=raw.mask, mask_frames=volume.frames)
+            return Outcome(prediction=prediction, arrays=shown.arrays)
+        return Outcome(prediction=prediction, mask=raw.mask, mask_frames=volume.frames, arrays=shown.arrays)
 
     def refused(self, refused: _Refused) -> Outcome:
         return Outcome(prediction=replace(self._prediction(refused.status), reason=refused.reason))
+
+    def _joined(self, volume: Volume, runtime: Runtime) -> Volume:
+        request = self._request
+        joined = join(self._package.manifest, volume, request.inputs, dict(request.missing), runtime.checkpoint)
+        self._warnings, self._parameters = joined.warnings, joined.parameters
+        return joined.volume
 
     def _compute(self, volume: Volume, runtime: Runtime) -> Raw:
         try:
@@ -117,13 +150,13 @@ class _Run:
             raise _Refused(Status.FAILED, Reason(code=SOFTWARE_FAILURE, text=str(error))) from error
 
     def _prediction(self, status: Status) -> Prediction:
-        request = self._request
+        request, algorithm = self._request, self._package.algorithm()
         return Prediction(
             key=request.key,
             study_uid=request.study_uid,
             series_uid=request.series_uid,
             revision=request.revision,
-            algorithm=self._package.algorithm(),
+            algorithm=replace(algorithm, parameters=(*algorithm.parameters, *self._parameters)),
             status=status,
             seconds=dict(self._seconds),
         )

@@ -6,11 +6,17 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from storage.facts.errors import Transient
+
 T = TypeVar("T")
 
 
 class GaveWay(Exception):
     """Raised by a checkpoint: the run ends here, to be started again later, without a failure being counted."""
+
+
+class OutOfMemory(Transient):
+    """The device has no memory left for this run: it may succeed with fewer models around it, or in smaller tiles."""
 
 
 class Models(Protocol):
@@ -45,3 +51,6 @@ class Runtime:
     models: Models = field(default_factory=Cold)
     #: To be called between patches, at least once a second: renews the proof of life, raises GaveWay when told to stop.
     checkpoint: Callable[[], None] = _go_on
+    #: How large tiles and batches may be, as a part of what the package says: below 1 after memory ran out. A network
+    #: that works in patches takes that part of them in a batch, then that part of their edge; others may ignore it.
+    tile_scale: float = 1.0

@@ -61,6 +61,7 @@ class Trail:
 
     def __init__(self, session: Session, actor: str, key: bytes) -> None:
         self._session, self._actor, self._key = session, actor, key
+        self._held: AuditHead | None = None
 
     def append(
         self,
@@ -89,16 +90,17 @@ class Trail:
         self._session.add(row)
 
     def _head(self) -> AuditHead:
-        head = self._session.get(AuditHead, 1)
-        if head is not None:
-            return head
+        if self._held is not None:
+            return self._held
         if self._session.get_bind().dialect.name == "postgresql":
             self._session.execute(text("SELECT pg_advisory_xact_lock(1146045267)"))
-        head = self._session.get(AuditHead, 1, with_for_update=True)
+        # Read under the lock: another transaction may have written rows since this one began.
+        head = self._session.get(AuditHead, 1, with_for_update=True, populate_existing=True)
         if head is None:
             head = AuditHead(id=1, seq=0, digest=GENESIS, seal=_seal(self._key, 0, GENESIS))
             self._session.add(head)
             self._session.flush()
+        self._held = head
         return head
 
 

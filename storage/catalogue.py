@@ -7,29 +7,30 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import case, delete, exists, func, select, text
+from sqlalchemy import case, delete, exists, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
+from storage.choices import Choices
 from storage.facts.errors import Rejected
 from storage.facts.routing import (
     Experience,
     RecordedSeries,
-    RegisteredPackage,
     Rule,
     RuleDraft,
     RuleSet,
     RuleVersion,
     Verdict,
     changes,
+    patient_digest,
     set_document,
     set_of,
 )
 from storage.facts.study import Urgency
 from storage.facts.task import Kind, State
+from storage.packages import Packages
 from storage.tables import (
     DecisionRow,
-    PackageRow,
     PredictionRow,
     RuleDraftRow,
     RuleVersionRow,
@@ -43,11 +44,12 @@ _NO_DRAFT = "there is no draft: nothing was changed since the rules were applied
 _REMEMBERED_RUNS = 5000  #: the newest runs and results that the experience with a package rests on
 
 
-class Catalogue:
+class Catalogue(Choices, Packages):
     """Appends and questions, inside one transaction."""
 
     def __init__(self, session: Session, trail: Trail, actor: str) -> None:
-        self._session, self._trail, self._actor = session, trail, actor
+        super().__init__(session, trail)
+        self._actor = actor
 
     def live(self) -> RuleVersion:
         """The rule set in force."""
@@ -248,9 +250,10 @@ class Catalogue:
 
     def keep_facts(self, series_uid: str, revision: int, derivation: str, facts: Mapping[str, Any]) -> None:
         """Keep what was derived from all slices of a complete series."""
-        self._session.merge(
-            SeriesFactRow(series_uid=series_uid, revision=revision, derivation=derivation, facts=dict(facts))
-        )
+        header = self._session.scalar(select(SeriesRow.header).where(SeriesRow.series_uid == series_uid)) or {}
+        row = SeriesFactRow(series_uid=series_uid, revision=revision, derivation=derivation, facts=dict(facts))
+        row.patient = patient_digest(header)
+        self._session.merge(row)
 
     def without_facts(self, since: float, derivation: str) -> list[str]:
         """The complete series recorded since then whose present revision has no facts of this derivation."""
@@ -319,7 +322,10 @@ class Catalogue:
         )  # fmt: skip
         for payload, claimed, ended in self._session.execute(query):
             runs.setdefault(str(payload.get("package")), []).append(max(0.0, ended - claimed))
-        urgent = func.sum(case((PredictionRow.urgency >= int(Urgency.HIGH), 1), else_=0))
+        # A shadow run raises nothing; what its findings claimed is what a rule without shadow would raise.
+        claim = func.coalesce(PredictionRow.document["claim"].as_integer(), 0)
+        high = int(Urgency.HIGH)
+        urgent = func.sum(case((or_(PredictionRow.urgency >= high, claim >= high), 1), else_=0))
         results = {
             package: (number, int(raised))
             for package, number, raised in self._session.execute(
@@ -336,39 +342,6 @@ class Catalogue:
             for package in {*runs, *results}
         }
 
-    def register_package(self, package: RegisteredPackage) -> bool:
-        """Note a verified package. Returns whether it is new. Raises Rejected when its version has other content."""
-        row = self._session.get(PackageRow, (package.package, package.version))
-        if row is not None:
-            if row.digest != package.digest:
-                raise Rejected(
-                    f"package {package.package}@{package.version} is registered with other content "
-                    f"({row.digest[:12]}, now {package.digest[:12]}): give the changed package a new version"
-                )
-            return False
-        self._session.add(
-            PackageRow(
-                package=package.package,
-                version=package.version,
-                digest=package.digest,
-                title=package.title,
-                manifest=dict(package.manifest),
-                registered_at=time.time(),
-            )
-        )
-        self._trail.append(
-            "package registered", package=package.package, version=package.version, digest=package.digest
-        )
-        return True
-
-    def packages(self) -> list[RegisteredPackage]:
-        """All registered packages, newest version of each last."""
-        rows = self._session.scalars(select(PackageRow).order_by(PackageRow.package, PackageRow.registered_at))
-        return [
-            RegisteredPackage(package=r.package, version=r.version, digest=r.digest, title=r.title, manifest=r.manifest)
-            for r in rows
-        ]
-
 
 def _version(row: RuleVersionRow) -> RuleVersion:
     return RuleVersion(
@@ -384,8 +357,7 @@ def _version(row: RuleVersionRow) -> RuleVersion:
 
 def _plain(version: RuleVersion) -> dict[str, Any]:
     """Everything of a version but the rules."""
-    names = ("number", "author", "approver", "reason", "restores", "at")
-    return {name: getattr(version, name) for name in names}
+    return {n: getattr(version, n) for n in ("number", "author", "approver", "reason", "restores", "at")}
 
 
 def _draft(row: RuleDraftRow) -> RuleDraft:

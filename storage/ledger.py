@@ -22,6 +22,7 @@ from storage.catalogue import Catalogue
 from storage.facts.errors import Misconfigured, Transient
 from storage.predictions import Predictions
 from storage.queue import Queue
+from storage.sources import Sources
 from storage.studies import Studies
 
 
@@ -36,6 +37,7 @@ class Transaction:
     def __init__(self, session: Session, actor: str, key: bytes) -> None:
         self.trail = audit.Trail(session, actor, key)
         self.studies = Studies(session, self.trail)
+        self.sources = Sources(session, self.trail)
         self.queue = Queue(session, self.trail, f"{this_host()}:{os.getpid()}")
         self.predictions = Predictions(session, self.trail)
         self.catalogue = Catalogue(session, self.trail, actor)

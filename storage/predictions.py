@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
@@ -13,7 +13,7 @@ from storage.facts.prediction import Prediction
 from storage.facts.result import Kept, ResultObject
 from storage.facts.study import Urgency
 from storage.facts.wire import from_json, to_json
-from storage.tables import CommitmentRow, DeliveryRow, ObjectRow, PredictionRow, WorkitemRow
+from storage.tables import ChoiceRow, CommitmentRow, DeliveryRow, ObjectRow, PredictionRow, WorkitemRow
 
 
 class Predictions:
@@ -66,16 +66,24 @@ class Predictions:
         return None if row is None else Kept(prediction=from_json(Prediction, row.document), made_at=row.made_at)
 
     def predecessors(self, prediction: Prediction) -> list[ResultObject]:
-        """The objects that an earlier revision of the same series got from the same package."""
+        """The objects that an earlier run of the same package got: on an earlier revision of the same series, or on
+        the series that its rule had chosen of the study before."""
+        chosen = select(ChoiceRow.explanation).where(ChoiceRow.run == prediction.key)
+        replaced = [str(key) for told in self._session.scalars(chosen) for key in told.get("replaces", ())]
         query = (
             select(ObjectRow)
             .join(PredictionRow, PredictionRow.key == ObjectRow.prediction_key)
             .where(
-                PredictionRow.series_uid == prediction.series_uid,
                 PredictionRow.package == prediction.algorithm.package,
-                PredictionRow.revision < prediction.revision,
+                or_(
+                    and_(
+                        PredictionRow.series_uid == prediction.series_uid,
+                        PredictionRow.revision < prediction.revision,
+                    ),
+                    PredictionRow.key.in_(replaced),
+                ),
             )
-            .order_by(PredictionRow.revision.desc())
+            .order_by(PredictionRow.made_at.desc())
         )
         return [_object(row) for row in self._session.scalars(query)]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
@@ -35,14 +35,23 @@ class Patience:
 PATIENCE: dict[Kind, Patience] = {
     Kind.ASSEMBLE: Patience(failures=20, first=1, longest=60),
     Kind.ROUTE: Patience(failures=5, first=1, longest=60),
+    Kind.CHOOSE: Patience(failures=5, first=1, longest=60),
     Kind.INFER: Patience(failures=3, first=2, longest=60),
     Kind.REPORT: Patience(failures=3, first=1, longest=60),
     Kind.DELIVER: Patience(failures=300, first=2, longest=300),
     Kind.COMMIT: Patience(failures=50, first=5, longest=1800),
     Kind.ANNOUNCE: Patience(failures=100, first=2, longest=300),
     Kind.RETAIN: Patience(failures=3, first=60, longest=600),
+    Kind.RECONCILE: Patience(failures=3, first=10, longest=60),
     Kind.VERIFY: Patience(failures=3, first=60, longest=600),
 }
+
+#: Kinds that look again and again while they wait for others: a row in the trail for each look would say nothing.
+_LOOKS_AGAIN = frozenset({Kind.ASSEMBLE.value, Kind.CHOOSE.value})
+
+#: Picks one of the tasks that are due, or none of them.
+Choose = Callable[[Sequence[Task]], Task | None]
+CANDIDATES = 200  #: tasks that are shown to a choice, twice: a longer queue is chosen from as it gets shorter
 
 
 class Queue:
@@ -81,26 +90,35 @@ class Queue:
         self.rung = True
         return True
 
-    def claim(self, kinds: Iterable[Kind], lease: float) -> Task | None:
-        """Take the most urgent task that is due, for ``lease`` seconds; expired leases are given back first."""
+    def claim(self, kinds: Iterable[Kind], lease: float, choose: Choose | None = None) -> Task | None:
+        """Take the most urgent task that is due, for ``lease`` seconds; expired leases are given back first.
+
+        ``choose`` takes another of those that are due, or none.
+        """
         self._expire(and_(TaskRow.state == State.RUNNING, TaskRow.lease_until < time.time()), "its lease ran out")
         now = time.time()
-        query = (
-            select(TaskRow)
-            .where(
-                TaskRow.state == State.WAITING, TaskRow.kind.in_([k.value for k in kinds]), TaskRow.not_before <= now
-            )
-            .order_by(TaskRow.urgency.desc(), TaskRow.not_before, TaskRow.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        row = self._session.scalar(query)
+        query = self._due(kinds, now).order_by(TaskRow.urgency.desc(), TaskRow.not_before, TaskRow.id).limit(1)
+        if choose is not None:
+            chosen = choose(self.due(kinds))
+            if chosen is None:
+                return None
+            query = self._due(kinds, now).where(TaskRow.id == chosen.id, TaskRow.attempt == chosen.attempt)
+        row = self._session.scalar(query.with_for_update(skip_locked=True))
         if row is None:
             return None
         row.attempt += 1
         row.lease_until, row.owner, row.claimed_at = now + lease, self._owner, now
         self._move(row, Event.CLAIM)
         return _task(row)
+
+    def due(self, kinds: Iterable[Kind], least: Urgency = Urgency.ROUTINE) -> list[Task]:
+        """Tasks that could be claimed now: the most urgent ones, and the oldest ones, for they may be due by age."""
+        query = self._due(kinds, time.time()).where(TaskRow.urgency >= int(least)).limit(CANDIDATES)
+        urgent = self._session.scalars(query.order_by(TaskRow.urgency.desc(), TaskRow.not_before, TaskRow.id))
+        found = {row.id: row for row in urgent}
+        if len(found) == CANDIDATES:
+            found |= {row.id: row for row in self._session.scalars(query.order_by(TaskRow.created_at, TaskRow.id))}
+        return [_task(row) for row in found.values()]
 
     def renew(self, task: Task, lease: float) -> None:
         """Keep a running task. Raises LeaseLost when it was given to another."""
@@ -195,6 +213,11 @@ class Queue:
         found = [t for t in (self._session.scalar(waiting), self._session.scalar(leased)) if t is not None]
         return min(found, default=None)
 
+    def _due(self, kinds: Iterable[Kind], now: float) -> Select[TaskRow]:
+        return select(TaskRow).where(
+            TaskRow.state == State.WAITING, TaskRow.kind.in_([k.value for k in kinds]), TaskRow.not_before <= now
+        )
+
     def _expire(self, dead: ColumnElement[bool], why: str) -> int:
         rows = list(self._session.scalars(select(TaskRow).where(dead).with_for_update(skip_locked=True)))
         for row in rows:
@@ -222,7 +245,8 @@ class Queue:
     def _move(self, row: TaskRow, event: Event, **note: Any) -> None:
         row.state = advance(State(row.state), event).value
         self._session.flush()
-        if event is not Event.DEFER and not (event is Event.CLAIM and row.kind == Kind.ASSEMBLE):
+        quiet = event is Event.DEFER and row.kind != Kind.INFER  # a run that was stopped for another is told
+        if not quiet and not (event is Event.CLAIM and row.kind in _LOOKS_AGAIN):
             self._audit(row, event.value, **note)
 
     def _audit(self, row: TaskRow, event: str, **note: Any) -> None:

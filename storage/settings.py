@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -73,3 +74,42 @@ def _inner(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for a in get_args(annotation) if (found := _inner(a)) is not None), None)
+
+
+def describe(config: Settings, *, comments: bool = True) -> str:
+    """A configuration of tables as TOML, each key under its unit, default and why."""
+    lines: list[str] = []
+    for name in type(config).model_fields:
+        section = getattr(config, name)
+        if isinstance(section, Mapping):
+            for key, one in section.items():
+                lines += [*_table(f"{name}.{key}", one, comments), ""]
+        else:
+            lines += [*_table(name, section, comments), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(title: str, section: Settings, comments: bool) -> list[str]:
+    lines = [f"[{title}]"]
+    nested: list[str] = []
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, tuple) and value and isinstance(value[0], Settings):
+            for item in value:
+                nested += ["", f"[[{title}.{key}]]", *_table("", item, comments)[1:]]
+            continue
+        if comments and field.description:
+            lines += [f"# {line.strip()}" for line in field.description.splitlines()]
+        lines.append(f"{key} = {_toml(value)}" if value is not None else f"# {key} = (not set)")
+    return lines + nested
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    text = os.fspath(value) if isinstance(value, Path) else str(value)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -17,12 +17,13 @@ from typing import Any
 from storage.facts.errors import Conflict, Misconfigured, Rejected, Transient
 from storage.facts.task import Kind, Later, Next, Task
 from storage.ledger import Ledger, Transaction
-from storage.queue import PATIENCE
+from storage.queue import PATIENCE, Choose
 
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 2.0  #: at the latest, even if no bell was heard
+DECLINED_SECONDS = 0.25  #: until tasks that are due, but were not chosen, are offered again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +48,16 @@ class Handler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A loop over some kinds of task, run by one thread at a time."""
+    """A loop over some kinds of task, run by one thread at a time.
+
+    ``take`` and ``see_through`` are for whoever has several tasks in flight: they may be called by different threads.
+    """
 
     ledger: Ledger
     handlers: Mapping[Kind, Handler]
     actor: str
     stop: threading.Event
+    choose: Choose | None = None  #: which of the tasks that are due; the most urgent one by default
 
     def run(self) -> None:
         """Work until told to stop."""
@@ -61,31 +66,44 @@ class Stage:
             try:
                 if self.step():
                     continue
-                seen = self.ledger.bell.wait(seen, self._pause())
+                seen = self.rest(seen)
             except Transient as error:  # the database itself: nothing can be recorded, so wait
                 log.warning("%s: %s", self.actor, error)
                 self.stop.wait(1.0)
 
+    def rest(self, seen: int) -> int:
+        """Wait for something to do. ``seen`` is what the last rest returned, -1 at first."""
+        return self.ledger.bell.wait(seen, self._pause())
+
     def _pause(self) -> float:
         with self.ledger.begin_reading() as tx:
             due = tx.queue.next_due(self.handlers)
-        return LOOK_AGAIN_SECONDS if due is None else min(max(due - time.time(), 0.0), LOOK_AGAIN_SECONDS)
+        least = 0.0 if self.choose is None else DECLINED_SECONDS
+        return LOOK_AGAIN_SECONDS if due is None else min(max(due - time.time(), least), LOOK_AGAIN_SECONDS)
 
     def step(self) -> bool:
         """Take one task and see it through. Returns False when none was due."""
+        task = self.take()
+        if task is None:
+            return False
+        self.see_through(task)
+        return True
+
+    def take(self) -> Task | None:
+        """Claim a task: whoever does so must see it through. Raises Transient when the database does not answer."""
         with self.ledger.begin_reading() as tx:
             due = tx.queue.next_due(self.handlers)
         if due is None or due > time.time():
-            return False
+            return None
         with self.ledger.begin(self.actor) as tx:
-            task = tx.queue.claim(self.handlers, LEASE_SECONDS)
-        if task is None:
-            return False
+            return tx.queue.claim(self.handlers, LEASE_SECONDS, self.choose)
+
+    def see_through(self, task: Task) -> None:
+        """Do a claimed task and record what came of it. Raises Transient when the database does not answer."""
         try:
             self._see_through(task)
         except Conflict as error:
             log.info("%s: dropped: %s", self.actor, error)
-        return True
 
     def _see_through(self, task: Task) -> None:
         handler = self.handlers[task.kind]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, func, insert, select
+from sqlalchemy import CursorResult, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
@@ -22,19 +22,21 @@ class Studies:
     def __init__(self, session: Session, trail: Trail) -> None:
         self._session, self._trail = session, trail
 
-    def open_association(self, association: str, calling_ae: str, called_ae: str, address: str) -> None:
-        """Note that a peer is connected."""
-        row = AssociationRow(
-            id=association, calling_ae=calling_ae, called_ae=called_ae, address=address, opened_at=time.time()
-        )
-        self._session.add(row)
+    def open_association(self, association: str, calling_ae: str, called_ae: str, address: str, at: float) -> None:
+        """Note that a peer is connected since ``at``, seconds since the epoch. Told twice, it is noted once."""
+        there = select(AssociationRow.id).where(AssociationRow.id == association)
+        if self._session.scalar(there) is None:
+            values = {"calling_ae": calling_ae, "called_ae": called_ae, "address": address, "opened_at": at}
+            self._session.execute(insert(AssociationRow).values(id=association, **values))
 
     def close_association(self, association: str, ending: str) -> tuple[str, ...]:
         """Note how an association ended; returns the series it carried."""
-        row = self._session.get(AssociationRow, association)
+        mine = AssociationRow.id == association
+        asked = select(AssociationRow.calling_ae, AssociationRow.address, AssociationRow.closed_at).where(mine)
+        row = self._session.execute(asked).one_or_none()
         if row is None or row.closed_at is not None:
             return ()
-        row.closed_at, row.ending = time.time(), ending
+        self._session.execute(update(AssociationRow).where(mine).values(closed_at=time.time(), ending=ending))
         query = select(AssociationSeriesRow.series_uid).where(AssociationSeriesRow.association_id == association)
         series = tuple(self._session.scalars(query))
         self._trail.append(
@@ -67,7 +69,8 @@ class Studies:
                 linked.setdefault((arrival.association, instance.series_uid), False)
             digest = known.get(instance.sop_instance_uid)
             if digest is not None:
-                fates[instance.sop_instance_uid] = "known" if digest == instance.digest else "variant"
+                seen = fates.get(instance.sop_instance_uid, "known")  # new, when it came twice in this batch
+                fates[instance.sop_instance_uid] = seen if digest == instance.digest else "variant"
                 again.append(arrival)
                 continue
             known[instance.sop_instance_uid] = instance.digest
@@ -128,7 +131,7 @@ class Studies:
 
     def _link(self, missing: Iterable[tuple[str, str]]) -> None:
         for association, series_uid in missing:
-            if self._session.get(AssociationRow, association) is not None:
+            if self._session.scalar(select(AssociationRow.id).where(AssociationRow.id == association)) is not None:
                 self._session.add(AssociationSeriesRow(association_id=association, series_uid=series_uid))
 
     def _record_variant(self, arrival: Arrival) -> None:
@@ -166,25 +169,34 @@ class Studies:
         row = self._session.get(SeriesRow, series_uid)
         if row is None:
             return None
-        carried = (
-            select(AssociationRow)
-            .join(AssociationSeriesRow, AssociationSeriesRow.association_id == AssociationRow.id)
-            .where(AssociationSeriesRow.series_uid == series_uid)
-        )
-        associations = list(self._session.scalars(carried))
-        closed = [a for a in associations if a.closed_at is not None]
-        last = max(closed, key=lambda a: a.closed_at or 0.0, default=None)
+        number, ended, last = self._carried(series_uid)
         series = self._series(row)
         return Evidence(
             series=series,
             complete_instances=row.complete_instances,
             last_at=row.last_at,
-            open_associations=len(associations) - len(closed),
-            last_closed_at=(last.closed_at or 0.0) if last else 0.0,
-            last_ending=(last.ending or "") if last else "",
-            associations=len(associations),
+            open_associations=number - ended,
+            last_closed_at=last[0],
+            last_ending=last[1],
+            associations=number,
             gap=(row.last_at - row.first_at) / max(series.instances - 1, 1),
         )
+
+    def _carried(self, series_uid: str) -> tuple[int, int, tuple[float, str]]:
+        """How many associations carried a series, how many of them ended, when and how the last one did.
+
+        Counted by the database: a modality that opens one for each image makes thousands.
+        """
+        theirs = AssociationSeriesRow.association_id == AssociationRow.id
+        mine = AssociationSeriesRow.series_uid == series_uid
+        counts = select(func.count(), func.count(AssociationRow.closed_at)).join(AssociationSeriesRow, theirs)
+        number, ended = self._session.execute(counts.where(mine)).one()
+        if not ended:
+            return number, ended, (0.0, "")
+        query = select(AssociationRow.closed_at, AssociationRow.ending).join(AssociationSeriesRow, theirs)
+        query = query.where(mine, AssociationRow.closed_at.is_not(None)).order_by(AssociationRow.closed_at.desc())
+        at, ending = self._session.execute(query.limit(1)).one()
+        return number, ended, (at or 0.0, ending or "")
 
     def complete(self, series_uid: str, header: Header) -> Series:
         """Close the series at what is here now: its revision grows by one."""

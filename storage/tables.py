@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from storage.facts.release import Move
+from storage.facts.routing import Outcome
 from storage.facts.task import State
 
 
-def _one_of(column: str, values: list[str]) -> str:
+def one_of(column: str, values: list[str]) -> str:
+    """The condition that a column has one of these values."""
     return f"{column} IN ({', '.join(repr(v) for v in values)})"
 
 
@@ -71,7 +84,7 @@ class TaskRow(Base):
     ended_at: Mapped[float | None]
     __table_args__ = (
         UniqueConstraint("kind", "key", name="uq_task_kind_key"),
-        CheckConstraint(_one_of("state", [s.value for s in State]), name="ck_task_state"),
+        CheckConstraint(one_of("state", [s.value for s in State]), name="ck_task_state"),
         CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="ck_task_lease"),
         Index("ix_task_claim", "state", "kind", "urgency", "not_before"),
         Index("ix_task_study", "study_uid"),
@@ -178,6 +191,7 @@ class SeriesFactRow(Base):
     revision: Mapped[int]
     derivation: Mapped[str]  #: which way of deriving made them
     facts: Mapped[dict[str, Any]]
+    patient: Mapped[str | None] = mapped_column(index=True)  #: digest of PatientID and issuer; finds earlier studies
 
 
 class DecisionRow(Base):
@@ -195,6 +209,22 @@ class DecisionRow(Base):
     __table_args__ = (Index("ix_decision_at", "at"),)
 
 
+class ChoiceRow(Base):
+    """Which series of a study a rule took."""
+
+    __tablename__ = "choice"
+    key: Mapped[str] = mapped_column(primary_key=True)  #: of the CHOOSE task
+    study_uid: Mapped[str] = mapped_column(index=True)
+    rule: Mapped[str]
+    outcome: Mapped[str]
+    series_uid: Mapped[str | None]
+    run: Mapped[str | None] = mapped_column(index=True)  #: key of the INFER task, and so of its prediction
+    explanation: Mapped[dict[str, Any]]
+    rules_version: Mapped[int | None]
+    at: Mapped[float]
+    __table_args__ = (CheckConstraint(one_of("outcome", [o.value for o in Outcome]), name="ck_choice_outcome"),)
+
+
 class PackageRow(Base):
     """A model package that a worker has verified."""
 
@@ -205,6 +235,42 @@ class PackageRow(Base):
     title: Mapped[str]
     manifest: Mapped[dict[str, Any]]
     registered_at: Mapped[float]
+    origin: Mapped[str | None]  #: how it came; none: a worker found it
+    signer: Mapped[str | None]  #: name of the trusted key
+    files: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  #: SHA-256 by path
+    report: Mapped[str | None]  #: text of its validation report
+    retired_at: Mapped[float | None]
+    retired_reason: Mapped[str | None]
+
+
+class ReleaseRow(Base):
+    """A change of the version of a package that is in use. Rows are added, never changed; the last one counts."""
+
+    __tablename__ = "release"
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    package: Mapped[str] = mapped_column(index=True)
+    version: Mapped[str | None]  #: none: the package was withdrawn
+    before: Mapped[str | None]
+    move: Mapped[str]
+    reason: Mapped[str]
+    author: Mapped[str]
+    evidence: Mapped[dict[str, Any]]
+    restores: Mapped[int | None]
+    at: Mapped[float]
+    __table_args__ = (CheckConstraint(one_of("move", [m.value for m in Move]), name="ck_release_move"),)
+
+
+class ProofRow(Base):
+    """That a version of a package works on a device, and how fast."""
+
+    __tablename__ = "proof"
+    package: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(primary_key=True)
+    passed: Mapped[bool]
+    document: Mapped[dict[str, Any]]
+    at: Mapped[float]
+    __table_args__ = (ForeignKeyConstraint(["package", "version"], ["package.package", "package.version"]),)
 
 
 class PredictionRow(Base):

@@ -37,6 +37,7 @@ def retain(ledger: Ledger, actor: str, before: float) -> Freed:
             ledger.blobs.path(blob).unlink(missing_ok=True)
         with ledger.begin(actor) as tx:
             tx.studies.forget_files(study_uid)
+            tx.sources.forget((study_uid,), before)
     return Freed(studies=len(due), bytes=freed)
 
 

@@ -9,12 +9,16 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from storage.facts.arrival import Absence, AbsenceState, Look
 from storage.facts.prediction import Prediction
 from storage.facts.study import Urgency
 from storage.facts.task import State
 from storage.facts.wire import from_json
+from storage.source_tables import AbsenceRow, LookRow, NoticedObjectRow, NoticeRow
+from storage.sources import absence_of
 from storage.tables import (
     AuditRow,
+    ChoiceRow,
     DecisionRow,
     DeliveryRow,
     InstanceRow,
@@ -88,6 +92,18 @@ class SeriesView:
     last_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeView:
+    """What a modality or an archive said."""
+
+    kind: str  #: MPPS or IAN
+    state: str
+    peer: str
+    modality: str
+    objects: int  #: that it names
+    changed_at: float
+
+
 def tasks(
     session: Session, *, states: Sequence[State] = (), study: str | None = None, limit: int = 200
 ) -> list[TaskView]:
@@ -146,7 +162,10 @@ def worklist(session: Session, *, since: float = 0.0, limit: int = 200) -> list[
         .order_by(PredictionRow.urgency.desc(), PredictionRow.made_at)
         .limit(limit)
     )
-    return [_worklist_item(session, row) for row in session.scalars(query)]
+    rows = session.scalars(query).all()
+    chosen = select(ChoiceRow.explanation).where(ChoiceRow.study_uid.in_({row.study_uid for row in rows}))
+    replaced = {str(key) for told in session.scalars(chosen) for key in told.get("replaces", ())}
+    return [_worklist_item(session, row) for row in rows if row.key not in replaced]
 
 
 def study_series(session: Session, study: str) -> list[SeriesView]:
@@ -181,6 +200,35 @@ def studies(session: Session, limit: int = 50) -> list[str]:
         .limit(limit)
     )
     return list(session.scalars(query))
+
+
+def looks(session: Session) -> list[Look]:
+    """The last look at each source."""
+    return [
+        Look(peer=row.peer, at=row.at, studies=row.studies, lacking=row.lacking, fetched=row.fetched, why=row.why)
+        for row in session.scalars(select(LookRow).order_by(LookRow.peer))
+    ]
+
+
+def absences(session: Session, *, study: str | None = None, limit: int = 50) -> list[Absence]:
+    """What lacks of sources, the latest first; of one study also what came in the end."""
+    query = select(AbsenceRow).order_by(AbsenceRow.seen_at.desc()).limit(limit)
+    if study is None:
+        query = query.where(AbsenceRow.state != AbsenceState.CLOSED)
+    else:
+        query = query.where(AbsenceRow.study_uid == study)
+    return [absence_of(row) for row in session.scalars(query)]
+
+
+def notices(session: Session, study: str) -> list[NoticeView]:
+    """What modalities and archives said of a study, in order."""
+    named = select(func.count()).where(NoticedObjectRow.notice_uid == NoticeRow.sop_instance_uid).scalar_subquery()
+    query = select(NoticeRow, named).where(NoticeRow.study_uid == study).order_by(NoticeRow.told_at)
+    return [
+        NoticeView(kind=row.kind, state=row.state, peer=row.peer, modality=row.modality, objects=number,
+                   changed_at=row.changed_at)
+        for row, number in session.execute(query)
+    ]  # fmt: skip
 
 
 def decisions(session: Session, series_uid: str) -> list[dict[str, Any]]:

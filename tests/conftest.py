@@ -68,4 +68,6 @@ def shared_data() -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How thorough the slow tests are."""
+    parser.addoption("--viewer", help="folder of OHIF's built files: look at our results in it")
+    parser.addoption("--viewer-shots", help="where the pictures of it are kept")
     parser.addoption("--kills", default="4", help="kill points of the acceptance test; 63 are there")

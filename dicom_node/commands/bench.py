@@ -79,30 +79,41 @@ class _Run:
 
 
 @bench.command(name="send")
-@click.option("--objects", default=300, show_default=True, help="CT slices of 0.5 MB.")
+@click.option("--what", type=click.Choice(list(MAKERS)), default="ct", show_default=True, help="What is sent.")
+@click.option("--objects", default=300, show_default=True, help="How many; for multiframe: how many MB.")
+@click.option("--associations", default=1, show_default=True, help="At a time.")
 @rounds_option
 @nagle_option
-def send_(objects: int, rounds: int, nagle: bool) -> None:
+def send_(what: str, objects: int, associations: int, rounds: int, nagle: bool) -> None:
     """Send: this node's sender and DCMTK's storescu, in turn, to a storescp that keeps nothing."""
     path = parties.program("storescp")
     if path is None:
         raise click.ClickException("bench send needs DCMTK (storescp, storescu): install it")
     discard = Party(
         name="storescp",
-        command=lambda _folder, port: [path, "--ignore", "-pdu", "131072", "--aetitle", parties.AE_TITLE, str(port)],
+        command=lambda _folder, port: [
+            path,
+            "--ignore",
+            "--fork",
+            "-pdu",
+            "131072",
+            "--aetitle",
+            parties.AE_TITLE,
+            str(port),
+        ],
     )
     senders: dict[str, Sender] = {"this node": parties.send_by_node, "storescu": parties.send_by_storescu}
     costs: dict[str, list[Cost]] = {name: [] for name in senders}
     with tempfile.TemporaryDirectory() as folder:
-        files = parties.make_slices(Path(folder), objects)
+        files = MAKERS[what](Path(folder), objects)
         megabytes = sum(file.path.stat().st_size for file in files) / 1e6
         with parties.started(discard, Path(folder), nodelay=not nagle) as (to, _process):
             for _ in range(rounds):
                 for name, sender in senders.items():
-                    costs[name].append(_timed(lambda sender=sender: sender(files, to, 1, True)))  # type: ignore[misc]
-    click.echo(f"{objects} {UNITS['ct']}, 1 association, {rounds} runs in turn, "
+                    costs[name].append(_timed(lambda sender=sender: sender(files, to, associations, True)))  # type: ignore[misc]
+    click.echo(f"{objects} {UNITS[what]}, {associations} association(s), {rounds} runs in turn, "
                f"Nagle's algorithm {'on' if nagle else 'off'} in the receiver\n")  # fmt: skip
-    _table(costs, objects, megabytes, "sender")
+    _table(costs, len(files), megabytes, "sender")
 
 
 def _timed(work: Callable[[], None]) -> Cost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -9,38 +10,58 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_node.config import NodeConfig
-from dicom_node.receive.assembly import QuietTime, expect
-from dicom_node.receive.index import Index
+from dicom_node.config import NodeConfig, load
+from dicom_node.node import index_child
+from dicom_node.receive.events import Began
+from dicom_node.receive.feed import Feed
 from dicom_node.receive.intake import FrontDesk
 from dicom_node.receive.landing import Incoming
 from dicom_node.receive.scp import Scp
-from storage.ledger import Ledger
+from dicom_node.supervisor import Supervisor
+from storage.facts.errors import Transient
+
+START_SECONDS = 60.0
 
 
 @contextmanager
 def receiving(data: Path, port: int, durability: str) -> Iterator[Scp]:
-    """A receiver from its start, recovery included, to its stop."""
-    config = NodeConfig.model_validate(
-        {
-            "node": {"port": port, "bind": "127.0.0.1", "data": str(data)},
-            "receive": {"accept_unknown_peers": True, "refuse_below_mb": 1, "durability": durability},
-        }
-    )
-    ledger = Ledger(data)
-    incoming = Incoming(data, durable=durability == "fdatasync", refuse_below=2**20)
-    index = Index(ledger, expect(QuietTime(settings=config.receive)), durable=incoming.durable)
-    scp = Scp(config, FrontDesk(incoming, index), index, lambda _kind, _information: 0)
+    """A receiver from its start, recovery included, to its stop; its index is a process of its own."""
+    path = configure(data, port, durability)
+    feed = Feed()
+    index = Supervisor([index_child(path, feed)], lambda _pid: None)
+    with listening(load(path), feed) as scp:
+        index.start()
+        try:
+            if feed.ask(Began(ae_title="DICOM_NODE"), START_SECONDS) is None:
+                raise Transient("the index does not start")
+            scp.start()
+            yield scp
+        finally:
+            scp.stop()
+            feed.stop()
+            index.stop()
+
+
+@contextmanager
+def listening(config: NodeConfig, feed: Feed) -> Iterator[Scp]:
+    """The receiver and its feed; what listens to the feed is the caller's, and so is the start of the receiver."""
+    durable = config.receive.durability == "fdatasync"
+    incoming = Incoming(config.node.data, durable=durable, refuse_below=2**20)
     incoming.sweep()
-    index.recover(incoming.folder)
-    index.start()
-    scp.start()
-    try:
-        yield scp
-    finally:
-        scp.stop()
-        index.stop()
-        ledger.close()
+    feed.start()
+    yield Scp(config, FrontDesk(incoming, feed), feed, lambda _kind, _information: 0)
+
+
+def configure(data: Path, port: int, durability: str) -> Path:
+    """Write the settings of such a receiver into its folder."""
+    path = data / "node.toml"
+    settings = {"port": port, "bind": "127.0.0.1", "data": str(data)}
+    data.mkdir(parents=True, exist_ok=True)
+    # A JSON string or number is also a TOML one.
+    lines = ["[node]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items()), "[receive]"]
+    lines += ["accept_unknown_peers = true", "refuse_below_mb = 1", f"durability = {json.dumps(durability)}"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +168,7 @@ def started(party: Party, folder: Path, *, nodelay: bool) -> Iterator[tuple[Dest
 
 
 def _await(to: Destination, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while True:
         try:
             echo(to)
@@ -204,10 +204,9 @@ def send_by_storescu(files: Sequence[Outgoing], to: Destination, associations: i
 
 
 def send_by_node(files: Sequence[Outgoing], to: Destination, associations: int, nodelay: bool) -> None:
-    """What the node sends results with, one thread an association."""
+    """What the node sends results with."""
     del nodelay  # it always is
-    with ThreadPoolExecutor(associations) as pool:
-        answers = [a for part in pool.map(lambda share: send(share, to), shares(files, associations)) for a in part]
+    answers = send(files, dataclasses.replace(to, associations=associations))
     if {answer.status for answer in answers} != {0} or len(answers) != len(files):
         raise Misconfigured(f"{to.name} did not take every object")
 

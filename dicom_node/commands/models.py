@@ -1,32 +1,16 @@
-"""``dicom-node models``: the model packages."""
+"""``dicom-node models``: the model packages and their life."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from dicom_node.commands.opening import open_ledger
-from dicom_node.commands.options import config_option
-from dicom_node.commands.printing import table
+from dicom_node.commands import model_changes, model_listing
 
 
 @click.group()
 def models() -> None:
-    """Show the model packages."""
+    """Bring model packages in, look at them, and say which version is used."""
 
 
-@models.command("list")
-@config_option
-def list_models(path: Path) -> None:
-    """List the packages that workers have verified and registered."""
-    with open_ledger(path) as ledger, ledger.begin_reading() as tx:
-        found = tx.catalogue.packages()
-    if not found:
-        click.echo("no packages: no worker has run yet; `dicom-node doctor` says why")
-        return
-    rows = [
-        [p.package, p.version, p.digest[:12], "research" if p.manifest.get("research", True) else "clinical", p.title]
-        for p in found
-    ]
-    table(["PACKAGE", "VERSION", "DIGEST", "USE", "TITLE"], rows)
+for command in (*model_listing.COMMANDS, *model_changes.COMMANDS):
+    models.add_command(command)

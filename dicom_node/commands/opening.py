@@ -7,10 +7,13 @@ import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicom_node.config import NodeConfig, load
 from storage.facts.errors import Misconfigured
-from storage.ledger import Ledger
+
+if TYPE_CHECKING:
+    from storage.ledger import Ledger
 
 
 def read_config(path: Path) -> NodeConfig:
@@ -26,6 +29,8 @@ def read_config(path: Path) -> NodeConfig:
 @contextmanager
 def open_ledger(path: Path, *, create: bool = False) -> Iterator[Ledger]:
     """The node's ledger. Raises Misconfigured when there is none yet, unless it may be created."""
+    from storage.ledger import Ledger  # SQLAlchemy: `serve` comes through here too, and has no use for it
+
     config = read_config(path)
     if not create and config.node.database is None and not (config.node.data / "ledger.db").exists():
         raise Misconfigured(f"{config.node.data} holds no ledger yet: start the node once (dicom-node serve -c {path})")

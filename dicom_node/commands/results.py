@@ -17,9 +17,10 @@ from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, size
 from dicom_node.results import profiles
 from dicom_node.results.identity import NodeIdentity
-from dicom_node.results.material import headers_of, look_in, mask_of
+from dicom_node.results.language import Language, language
+from dicom_node.results.material import arrays_of, headers_of, look_in, mask_of
 from dicom_node.results.reading_out import lines
-from dicom_node.results.report import Order, compose
+from dicom_node.results.report import Composed, Order, compose
 from storage import views
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Prediction
@@ -42,8 +43,8 @@ def show(path: Path, study: str) -> None:
         for kept, objects in _of(ledger, study):
             click.secho(f"{kept.prediction.algorithm.name}, made {moment(kept.made_at)}", bold=True)
             click.echo(f"series {kept.prediction.series_uid}, revision {kept.prediction.revision}")
-            for made in objects:
-                click.echo(f"  {made.kind:18} {size(made.size):>9}  {made.sop_instance_uid}")
+            for line in _listed(objects):
+                click.echo(line)
             report = next((o for o in objects if o.kind in (profiles.SR, profiles.SR_COMPREHENSIVE)), None)
             if report is None:
                 click.echo("no report was made yet")
@@ -58,13 +59,16 @@ def show(path: Path, study: str) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for the PNGs.")
 def render(path: Path, study: str, out: Path) -> None:
     """Draw each result of STUDY on the image that shows most of it, as a PNG with a caption."""
+    spoken = language(read_config(path).node.language)
     with open_ledger(path) as ledger:
         for kept, _ in _of(ledger, study):
             prediction = kept.prediction
             out.mkdir(parents=True, exist_ok=True)
-            name = f"{prediction.algorithm.package}-{re.sub('[^0-9]', '', prediction.series_uid)[-8:]}.png"
-            (out / name).write_bytes(_png(ledger, kept))
-            click.echo(str(out / name))
+            name = f"{prediction.algorithm.package}-{re.sub('[^0-9]', '', prediction.series_uid)[-8:]}"
+            for picture in _pictures(ledger, kept, spoken):
+                file = out / f"{name}{'' if picture.kind == profiles.SC else '-map'}.png"
+                file.write_bytes(picture.png())
+                click.echo(str(file))
 
 
 @results.command()
@@ -82,13 +86,23 @@ def resend(path: Path, study: str, destinations: tuple[str, ...]) -> None:
         for kept, objects in _of(ledger, study):
             for name in destinations or _sent_to(ledger, study, kept.prediction.key):
                 section = config.destinations.get(name)
-                wanted = profiles.profile(section.profile) if section else profiles.DEFAULT
+                wanted = profiles.of(section) if section else profiles.DEFAULT
                 chosen = profiles.subset(objects, wanted.kinds)
                 if not chosen:
                     click.echo(f"{name}: nothing of this result is for a destination of profile {wanted.name}")
                     continue
                 _again(ledger, kept.prediction, name, chosen)
-                click.echo(f"{name}: {', '.join(one.kind for one in chosen)} will be sent again")
+                click.echo(f"{name}: {', '.join(dict.fromkeys(one.kind for one in chosen))} will be sent again")
+
+
+def _listed(objects: list[ResultObject]) -> Iterator[str]:
+    """A line for each series: kind, size, UID of its object or number of its objects."""
+    series: dict[str, list[ResultObject]] = {}
+    for one in objects:
+        series.setdefault(one.series_uid, []).append(one)
+    for several in series.values():
+        named = several[0].sop_instance_uid if len(several) == 1 else f"{len(several)} objects"
+        yield f"  {several[0].kind:18} {size(sum(one.size for one in several)):>9}  {named}"
 
 
 def _of(ledger: Ledger, study: str) -> Iterator[tuple[Kept, list[ResultObject]]]:
@@ -104,17 +118,21 @@ def _of(ledger: Ledger, study: str) -> Iterator[tuple[Kept, list[ResultObject]]]
             yield kept, objects
 
 
-def _png(ledger: Ledger, kept: Kept) -> bytes:
-    """The picture that a destination for pictures would get."""
+def _pictures(ledger: Ledger, kept: Kept, spoken: Language) -> list[Composed]:
+    """The pictures that a destination for pictures would get."""
     prediction = kept.prediction
     with ledger.begin_reading() as tx:
         instances = tx.studies.instances(prediction.series_uid)
     node = NodeIdentity(serial_number="1", software_version="1")  # of no picture
     made_at = datetime.fromtimestamp(kept.made_at).astimezone()
-    order = Order(kinds=(profiles.SC,), look=look_in(ledger.data, instances))
+    order = Order(
+        kinds=(profiles.SC, profiles.SC_MAP),
+        look=look_in(ledger.data, instances),
+        read=arrays_of(ledger),
+        language=spoken,
+    )
     headers = headers_of(ledger.data, prediction, instances)
-    [picture] = compose(prediction, mask_of(ledger, prediction.mask), headers, node, made_at, order)
-    return picture.png()
+    return compose(prediction, mask_of(ledger, prediction.mask), headers, node, made_at, order)
 
 
 def _sent_to(ledger: Ledger, study: str, key: str) -> list[str]:

@@ -11,10 +11,11 @@ import click
 
 from dicom_node.commands.opening import open_ledger
 from dicom_node.commands.options import config_option
+from dicom_node.commands.rule_choice import choice_of, choice_options, without_choice
 from dicom_node.commands.rule_completion import destination_names, keywords, model_names, rule_names
 from dicom_node.commands.rule_set import apply_options, change, proposed
 from storage.facts.errors import Misconfigured, Rejected
-from storage.facts.routing import Late, Match, Rule, RuleSet
+from storage.facts.routing import SETTLE, WAIT, Late, Match, Rule, RuleSet
 from storage.facts.study import Urgency
 
 URGENCIES = click.Choice([u.name for u in Urgency], case_sensitive=False)
@@ -58,6 +59,7 @@ def _friendly(command: Any) -> Any:
 @click.option("--urgency", type=URGENCIES, default="ROUTINE", show_default=True, help="Least urgency of the run.")
 @click.option("--late", type=LATE, default="rerun", show_default=True, help="What to do when more of the series comes.")
 @click.option("--shadow", is_flag=True, help="Run and record, deliver and raise nothing.")
+@choice_options
 @click.option("--position", type=click.IntRange(min=1), help="Place in the order; default last.")
 @click.option("--disabled", is_flag=True, help="Add it switched off.")
 @apply_options
@@ -84,6 +86,7 @@ def add(path: Path, name: str, expression: str | None, at_once: bool, reason: st
             shadow=given["shadow"],
             late=Late(given["late"]),
             position=given["position"] or 0,
+            **choice_of(given),
         )
         rule = checked(ledger, path, rule)
         click.echo(write_rule(rule))
@@ -99,13 +102,15 @@ def add(path: Path, name: str, expression: str | None, at_once: bool, reason: st
 @click.option("--urgency", type=URGENCIES, help="New least urgency.")
 @click.option("--late", type=LATE, help="What to do when more of the series comes.")
 @click.option("--shadow/--no-shadow", default=None, help="Run and record, deliver and raise nothing.")
+@choice_options
+@click.option("--every", is_flag=True, help="Take every series that matches again, not one of a study.")
 @click.option("--position", type=click.IntRange(min=1), help="New place in the order.")
 @apply_options
 def edit(path: Path, name: str | None, at_once: bool, reason: str, **given: Any) -> None:
     """Change a rule by options, or without any in your editor ($EDITOR); without NAME, the whole set."""
     from dicom_node.commands import rule_checks  # the language is not loaded to list rules
 
-    changes = _changes(given)
+    changes = _changes(without_choice(given)) | choice_of(given)
     if name is None and changes:
         raise Misconfigured("which rule? `dicom-node rules edit NAME --when …`")
     with open_ledger(path) as ledger:
@@ -127,7 +132,8 @@ def edit(path: Path, name: str | None, at_once: bool, reason: str, **given: Any)
 
 def _changes(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, as fields of a rule."""
-    changes = {key: value for key, value in given.items() if value not in (None, ())}
+    changes = {key: value for key, value in given.items() if value not in (None, ()) and key != "every"}
+    changes |= {"prefer": (), "inputs": (), "wait": WAIT, "settle": SETTLE} if given.get("every") else {}
     readers: dict[str, Callable[[Any], Any]] = {
         "destinations": lambda names: tuple(dict.fromkeys(names)),
         "urgency": lambda name: Urgency[name.upper()],

@@ -14,11 +14,13 @@ import click
 from dicom_node.commands.opening import read_config
 from dicom_node.route.friendly import Wish, condition
 from dicom_node.route.language import RuleError, compile_rule
+from dicom_node.route.preference import MAX_PREFERENCES, compile_preference
 from dicom_node.route.rules import split_reference
 from dicom_node.route.sheet import read_rule, read_set, write_rule, write_set
+from dicom_node.route.sheet_choice import ROLE_NAME
 from dicom_node.route.texts import closest
 from storage.facts.errors import Misconfigured, Rejected
-from storage.facts.routing import Rule, RuleSet
+from storage.facts.routing import SETTLE, WAIT, Rule, RuleSet
 from storage.ledger import Ledger
 
 T = TypeVar("T")
@@ -45,8 +47,9 @@ def checked(ledger: Ledger, path: Path, rule: Rule) -> Rule:
     """
     if not _NAME.fullmatch(rule.name):
         raise Misconfigured(f"{rule.name!r} is no name for a rule: use letters, digits, '-', '_' and '.', at most 64")
-    tidy = "\n".join(line.rstrip() for line in rule.expression.strip().splitlines()).expandtabs(2)
+    tidy = _tidy(rule.expression)
     compile_rule(tidy)
+    choice = _checked_choice(rule)
     package, _ = split_reference(rule.package)
     known = read_config(path).destinations
     for name in rule.destinations:
@@ -57,7 +60,41 @@ def checked(ledger: Ledger, path: Path, rule: Rule) -> Rule:
                 + (f" Did you mean {close}?" if close else " Add it there first, under [destinations.NAME]")
             )
     _remark(ledger, rule, package)
-    return dataclasses.replace(rule, expression=tidy, package=rule.package.strip())
+    return dataclasses.replace(rule, expression=tidy, package=rule.package.strip(), **choice)
+
+
+def _tidy(expression: str) -> str:
+    return "\n".join(line.rstrip() for line in expression.strip().splitlines()).expandtabs(2)
+
+
+def _checked_choice(rule: Rule) -> dict[str, Any]:
+    """Preferences and inputs as they are kept: named orders are spelled out. Raises Misconfigured, naming the part."""
+    if (rule.wait, rule.settle) != (WAIT, SETTLE) and not rule.chooses:
+        raise Misconfigured("wait and settle mean something only where a rule has prefer or inputs")
+    names = [role.name for role in rule.inputs]
+    for name in names:
+        if not ROLE_NAME.fullmatch(name) or names.count(name) > 1:
+            raise Misconfigured(f"{name!r} cannot name one role: use small letters, digits and '_', each name once")
+    inputs = []
+    for role in rule.inputs:
+        when = _tidy(role.expression)
+        _compiled(compile_rule, when, f"input {role.name}")
+        prefer = _checked_orders(role.prefer, f"input {role.name}, prefer")
+        inputs.append(dataclasses.replace(role, expression=when, prefer=prefer))
+    return {"prefer": _checked_orders(rule.prefer, "prefer"), "inputs": tuple(inputs)}
+
+
+def _checked_orders(lines: tuple[str, ...], place: str) -> tuple[str, ...]:
+    if len(lines) > MAX_PREFERENCES:
+        raise Misconfigured(f"{place}: {len(lines)} lines are too many; {MAX_PREFERENCES} at most")
+    return tuple(_compiled(compile_preference, line, f"{place}, line {at}").text for at, line in enumerate(lines, 1))
+
+
+def _compiled(compiler: Callable[[str], T], text: str, place: str) -> T:
+    try:
+        return compiler(text)
+    except RuleError as error:
+        raise Misconfigured(f"{place}: {error}") from error
 
 
 def _remark(ledger: Ledger, rule: Rule, package: str) -> None:

@@ -31,5 +31,11 @@ def line_of(rule: Rule) -> list[str]:
     state = "off" if not rule.enabled else "shadow" if rule.shadow else "on"
     return [
         str(rule.position), rule.name, state, rule.package, ",".join(rule.destinations) or "-", rule.urgency.name,
-        " ".join(rule.expression.split()),
+        " ".join(rule.expression.split()) + _choice(rule),
     ]  # fmt: skip
+
+
+def _choice(rule: Rule) -> str:
+    """How it takes one series of a study, and with which others; empty where it takes every one."""
+    order = f"; one of a study: {', '.join(rule.prefer) or 'most images'}" if rule.chooses else ""
+    return order + (f"; with {', '.join(role.name for role in rule.inputs)}" if rule.inputs else "")

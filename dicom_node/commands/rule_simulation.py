@@ -112,6 +112,7 @@ def _tell(found: Rehearsal, names: tuple[str, str]) -> None:
         click.echo("every series goes where it went")
     _changes("RULE", found.rules)
     _changes("MODEL", found.models)
+    _choices(found)
     _costs(found)
 
 
@@ -130,6 +131,16 @@ def _changes(head: str, changes: Mapping[str, Change]) -> None:
         ):
             for example in examples:
                 click.secho(f"  {sign} {name}: {example.series_uid} ({example.about})", fg=colour)
+
+
+def _choices(found: Rehearsal) -> None:
+    for name, tried in found.choices.items():
+        click.echo(
+            f"rule {name}, once all of a study is there: one series of each of {tried.studies} studies, out of "
+            f"{tried.candidates} candidates"
+        )
+        for role, studies in tried.missing.items():
+            click.echo(f"  in {studies} of them no series of the study is {role}: see the package for what follows")
 
 
 def _costs(found: Rehearsal) -> None:

@@ -14,6 +14,7 @@ import click
 
 from dicom_node.commands.opening import open_ledger, read_config
 from dicom_node.commands.printing import table
+from dicom_node.commands.rule_choosing import explain_choices, try_choices
 from dicom_node.commands.rule_set import proposed
 from dicom_node.commands.rule_subject import Subject, of_files, of_uid
 from dicom_node.config import NodeConfig
@@ -48,14 +49,20 @@ def test(path: Path, target: str, trial: Trial) -> bool:
         rules, match = _tried(ledger, trial)
         node = identity_of(config)
         subjects = of_files(Path(target), trial.sender, node) if Path(target).exists() else of_uid(ledger, target, node)
-    if not rules:
-        click.echo("no rules to test")
-        return False
+        if not rules:
+            click.echo("no rules to test")
+            return False
+        matched = _try_all(rules, match, subjects, trial.as_json)
+        try_choices(ledger, rules, match, subjects, trial.as_json)
+    return matched
+
+
+def _try_all(rules: Sequence[RoutingRule], match: Match, subjects: Sequence[Subject], as_json: bool) -> bool:
     matched = False
     for subject in subjects:
         decisions = evaluate(rules, subject.facts, match, late=False)
         matched = matched or any(d.matched for d in decisions)
-        if trial.as_json:
+        if as_json:
             _echo_json(subject, decisions)
             continue
         if len(subjects) > 1:
@@ -121,6 +128,11 @@ def explain(path: Path, uid: str, now: bool, as_json: bool) -> None:
                 ]
                 version, at = live.number, "would be decided now" if now else "not routed yet; would be decided now"
             _tell(subject, told, f"{at} under version {version if version is not None else '-'} of the rules", as_json)
+        if now:
+            rules = [routing_rule(rule) for rule in live.rules.rules]
+            try_choices(ledger, rules, live.rules.match, subjects, as_json)
+        else:
+            explain_choices(ledger, [subject.study_uid for subject in subjects], as_json)
 
 
 def _tell(subject: Subject, told: Sequence[tuple[str, bool, bool, Mapping[str, Any]]], how: str, as_json: bool) -> None:

@@ -8,7 +8,8 @@ import click
 
 from dicom_node.commands.opening import read_config
 from dicom_node.commands.options import config_option
-from dicom_node.config import NodeConfig, describe
+from dicom_node.config import NodeConfig
+from storage.settings import describe
 
 
 @click.group()

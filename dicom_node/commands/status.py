@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,7 +13,8 @@ from dicom_node.commands.opening import open_ledger
 from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, size, table
 from dicom_node.commands.worklist import summary
-from storage import views
+from storage import views, workers
+from storage.facts.arrival import Absence, AbsenceState, Look
 
 
 @click.command()
@@ -24,12 +26,17 @@ def status(path: Path, study: str | None) -> None:
         if study is None:
             found = views.studies(session, limit=20)
             click.echo("\n".join(found) if found else "no studies yet")
+            _show_sources(views.looks(session), views.absences(session))
+            for one in workers.devices(session):
+                state = "in service" if one.in_service else "OUT OF SERVICE"
+                click.echo(f"{one.host} {one.device}: {state} since {moment(one.since)} ({one.why})")
             return
         series = views.study_series(session, study)
         open_tasks = [t for t in views.tasks(session, study=study, limit=500) if t.state != "done"]
         decisions = {s.series_uid: views.decisions(session, s.series_uid) for s in series}
+        absences, notices = views.absences(session, study=study), views.notices(session, study)
         results = [item for item in views.worklist(session, limit=10_000) if item.study_uid == study]
-    if not series:
+    if not series and not absences and not notices:
         click.echo(f"study {study} is not known here: look at `dicom-node audit show` for refused objects", err=True)
         sys.exit(1)
     table(
@@ -39,6 +46,10 @@ def status(path: Path, study: str | None) -> None:
             for s in series
         ],
     )  # fmt: skip
+    _show_absences(absences)
+    for notice in notices:
+        said = f"{notice.kind} of {notice.peer}: {notice.modality} {notice.state}".replace("  ", " ")
+        click.echo(f"\n{said}, {notice.objects} objects named ({moment(notice.changed_at)})")
     for s in series:
         for decision in decisions[s.series_uid]:
             mark = "routed by" if decision["matched"] else "not routed by"
@@ -49,6 +60,28 @@ def status(path: Path, study: str | None) -> None:
     for item in results:
         click.echo(f"\n{item.prediction.algorithm.package}: {summary(item.prediction)}")
         click.echo(f"  urgency {item.urgency.name}; {item.delivered} of {item.objects} objects delivered")
+
+
+def _show_sources(looks: Sequence[Look], absences: Sequence[Absence]) -> None:
+    for look in looks:
+        came = look.why or f"{look.studies} recent studies, {look.lacking} series lacking, {look.fetched} asked for"
+        click.echo(f"\nsource {look.peer}, looked at {moment(look.at)}: {came}")
+    _show_absences(absences)
+
+
+def _show_absences(absences: Sequence[Absence]) -> None:
+    """What lacks, and when it is asked for."""
+    if not absences:
+        return
+    click.echo()
+    table(
+        ["LACKING SERIES", "STUDY", "SOURCE", "MODALITY", "HERE", "THERE", "ASKED FOR", "NEXT", "STATE"],
+        [
+            [a.series_uid, a.study_uid, a.peer, a.modality, str(a.here), str(a.expected), f"{a.tries} times",
+             moment(a.next_at) if a.state is AbsenceState.WAITING else "-", a.state.value]
+            for a in absences
+        ],
+    )  # fmt: skip
 
 
 def _state(series: views.SeriesView) -> str:

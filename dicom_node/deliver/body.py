@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import tempfile
@@ -37,14 +38,11 @@ UNREADABLE = (
 def opened(file: Outgoing, transfer_syntax: str) -> Iterator[Body]:
     """The data set in one of its transfer syntaxes. Raises Rejected when the file is gone or is not Part 10."""
     try:
-        with open(file.path, "rb", buffering=0) as source:
-            start = _data_set(source.read(144), file)
+        with io.FileIO(file.path) as source:
+            start, size = _data_set(source, file)
             if transfer_syntax == file.transfer_syntax_uid:
-                size = os.fstat(source.fileno()).st_size - start
-                if size <= 0:
-                    raise Rejected(f"the file of object {file.sop_instance_uid} has no data set: make the result again")
                 source.seek(start)
-                yield Body(source, size)
+                yield Body(source, size, on_disk=True)
                 return
     except OSError as error:
         raise Rejected(
@@ -56,8 +54,13 @@ def opened(file: Outgoing, transfer_syntax: str) -> Iterator[Body]:
 
 def check(file: Outgoing) -> None:
     """Raises Rejected when the file is gone or is not Part 10: better known before a connection is made."""
-    with opened(file, file.transfer_syntax_uid):
-        pass
+    try:
+        with io.FileIO(file.path) as source:
+            _data_set(source, file)
+    except OSError as error:
+        raise Rejected(
+            f"the file of object {file.sop_instance_uid} cannot be read ({error.strerror}): make the result again"
+        ) from error
 
 
 @contextmanager
@@ -83,8 +86,13 @@ def _rewritten(file: Outgoing) -> Iterator[Body]:
         yield Body(target, size)
 
 
-def _data_set(head: bytes, file: Outgoing) -> int:
-    """Where the data set starts: after the file meta information (PS3.10 7.1)."""
+def _data_set(source: io.FileIO, file: Outgoing) -> tuple[int, int]:
+    """Where the data set starts, after the file meta information (PS3.10 7.1), and its size."""
+    head = source.read(144)
     if len(head) < 144 or head[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
         raise Rejected(f"the file of object {file.sop_instance_uid} is no DICOM file (PS3.10): make the result again")
-    return 144 + int(struct.unpack_from("<L", head, 140)[0])
+    start = 144 + int(struct.unpack_from("<L", head, 140)[0])
+    size = os.fstat(source.fileno()).st_size - start
+    if size <= 0:
+        raise Rejected(f"the file of object {file.sop_instance_uid} has no data set: make the result again")
+    return start, size

@@ -25,6 +25,7 @@ class Destination:
     connect_seconds: float = 10.0  #: for the TCP connection
     answer_seconds: float = 30.0  #: for each answer, and for the peer to take each piece of what is sent
     max_pdu: int = 131072  #: longest P-DATA-TF that is taken and sent, bytes (PS3.8 D.1)
+    associations: int = 1  #: at a time, for many objects; many archives take few from one AE title
 
     def __post_init__(self) -> None:
         """Check what the network layer could only refuse later, and less plainly."""
@@ -39,6 +40,8 @@ class Destination:
             raise Misconfigured(f"destination {self.name}: port {self.port} is not between 1 and 65535")
         if not 4096 <= self.max_pdu <= 1 << 20:
             raise Misconfigured(f"destination {self.name}: the PDU length must be between 4096 and 1048576 bytes")
+        if not 1 <= self.associations <= 32:
+            raise Misconfigured(f"destination {self.name}: its associations must be between 1 and 32")
         if self.connect_seconds <= 0 or self.answer_seconds <= 0:
             raise Misconfigured(f"destination {self.name}: its time-outs must be above 0 seconds")
 

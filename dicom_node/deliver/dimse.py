@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +18,7 @@ from storage.facts.errors import Rejected, Transient
 log = logging.getLogger(__name__)
 
 MAXIMUM_CONTEXTS = 128
+LEAST_SHARE = 8  #: objects that are worth an association of their own
 _DONE = {0x0000, 0x0111}  #: 0x0111: it has it already, from an earlier attempt whose answer was lost
 _WARNINGS = {0x0001, 0x0107, 0x0116}
 _FINAL = {0x0105, 0x0106, 0x0112, 0x0115, 0x0117, 0x0118, 0x0119, 0x0120, 0x0121, 0x0122, 0x0124, 0x0211, 0x0212}
@@ -65,12 +68,51 @@ def send(
 ) -> list[Sent]:
     """Store the files; one answer for each, in their order. ``progress`` is told of each as soon as it is answered.
 
+    Many files go over several associations at a time where the destination takes that.
+
     Refused objects are among the answers (see ``check``); the others are sent nevertheless. Raises Interrupted, a
     Transient, when the destination cannot be reached, aborts, falls silent or is out of resources; Rejected, before
     anything is sent, when a file is not there or is not a DICOM file.
     """
     for file in files:
         body.check(file)
+    number = min(destination.associations, max(len(files) // LEAST_SHARE, 1))
+    if number == 1:
+        return _send_share(files, destination, progress)
+    with ThreadPoolExecutor(number, thread_name_prefix="send") as pool:
+        tell = _one_at_a_time(progress)
+        running = [pool.submit(_send_share, files[start::number], destination, tell) for start in range(number)]
+    faults = [error for future in running if isinstance(error := future.exception(), Interrupted)]
+    order = {file.sop_instance_uid: place for place, file in enumerate(files)}
+    answers = [answer for future in running for answer in _answers(future)]
+    answers.sort(key=lambda answer: order[answer.sop_instance_uid])
+    if faults:
+        raise Interrupted(str(faults[0]), answers) from faults[0]
+    return answers
+
+
+def _answers(future: Future[list[Sent]]) -> Sequence[Sent]:
+    """What one association got answered. Raises what is not a Transient."""
+    error = future.exception()
+    return error.sent if isinstance(error, Interrupted) else future.result()
+
+
+def _one_at_a_time(progress: Callable[[Sent], None] | None) -> Callable[[Sent], None] | None:
+    if progress is None:
+        return None
+    lock = threading.Lock()
+
+    def tell(answer: Sent) -> None:
+        with lock:
+            progress(answer)
+
+    return tell
+
+
+def _send_share(
+    files: Sequence[Outgoing], destination: Destination, progress: Callable[[Sent], None] | None
+) -> list[Sent]:
+    """The files over one association after the other."""
     sent: list[Sent] = []
     postponed: list[str] = []
     try:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import ssl
 import struct
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from dicom_node.deliver.destination import Destination
-from storage.facts.errors import Transient
+from storage.facts.errors import Rejected, Transient
 
 _HEADER = struct.Struct(">BxL")
 ASSOCIATE_BYTES = 1 << 20  #: longest PDU taken that is not P-DATA-TF
+AHEAD_BYTES = 1 << 14  #: asked for at a time: an answer is shorter, and needs one read
 
 
 class Link:
@@ -24,6 +29,8 @@ class Link:
             self._socket = socket.create_connection((destination.host, destination.port), destination.connect_seconds)
         except OSError as error:
             raise Transient(_unreachable(destination, error)) from error
+        self._timeout: float | None = destination.connect_seconds
+        self._ahead = bytearray()  # read and not yet asked for
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if destination.tls is not None:
@@ -42,11 +49,46 @@ class Link:
         """End the connection."""
         self._socket.close()
 
+    @property
+    def plain(self) -> bool:
+        """Whether the operating system itself can put a file on it."""
+        return not isinstance(self._socket, ssl.SSLSocket)
+
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it. Raises Transient when the peer is gone or takes nothing for answer_seconds."""
-        try:
-            self._socket.settimeout(self._to.answer_seconds)
+        with self._sending():
             self._socket.sendall(data)
+
+    def send_file(self, heads: Sequence[bytes], handle: int, at: int, sizes: Sequence[int]) -> None:
+        """The same for pieces of a file, each after a head of its own; they do not pass through this process.
+
+        Raises Rejected, too, when the file is shorter.
+        """
+        with self._sending():
+            target = self._socket.fileno()
+            for head, size in zip(heads, sizes, strict=True):
+                self._socket.sendall(head, socket.MSG_MORE)
+                end = at + size
+                while at < end:
+                    at += self._put(target, handle, at, end - at)
+
+    def _put(self, target: int, handle: int, at: int, size: int) -> int:
+        while True:
+            try:
+                sent = os.sendfile(target, handle, at, size)
+            except BlockingIOError:
+                if not select.select([], [target], [], self._to.answer_seconds)[1]:
+                    raise TimeoutError from None
+                continue
+            if not sent:
+                raise Rejected("a file became shorter while it was sent: check the disk of this node")
+            return sent
+
+    @contextmanager
+    def _sending(self) -> Iterator[None]:
+        try:
+            self._wait_at_most(self._to.answer_seconds)
+            yield
         except TimeoutError as error:
             raise Transient(f"{self._to} took nothing for {self._to.answer_seconds:g} s in the middle of a message: "
                             "look whether it hangs or its disk is full") from error  # fmt: skip
@@ -63,13 +105,11 @@ class Link:
         return kind, self._exactly(length, deadline, seconds)
 
     def _exactly(self, size: int, deadline: float, seconds: float) -> bytes:
-        buffer = bytearray(size)
-        view = memoryview(buffer)
-        at = 0
-        while at < size:
+        patience = seconds  # for the first piece, so that in a quick conversation no time-out needs to be set
+        while len(self._ahead) < size:
             try:
-                self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
-                got = self._socket.recv_into(view[at:])
+                self._wait_at_most(patience)
+                got = self._socket.recv(max(size - len(self._ahead), AHEAD_BYTES))
             except TimeoutError as error:
                 raise Silent(f"{self._to} gave no answer within {seconds:g} s: look whether it hangs, "
                              "or give it more time (timeout_seconds)") from error  # fmt: skip
@@ -77,8 +117,16 @@ class Link:
                 raise Lost(f"{self._to} dropped the connection without an answer: look into its log") from error
             if not got:
                 raise Lost(f"{self._to} closed the connection without an answer: look into its log")
-            at += got
-        return bytes(buffer)
+            self._ahead += got
+            patience = max(deadline - time.monotonic(), 0.001)
+        wanted = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return wanted
+
+    def _wait_at_most(self, seconds: float) -> None:
+        if seconds != self._timeout:  # a call of the operating system each
+            self._socket.settimeout(seconds)
+            self._timeout = seconds
 
     def _acknowledge(self) -> None:
         """Acknowledge at once: a peer that leaves Nagle's algorithm on holds its answer back until then."""

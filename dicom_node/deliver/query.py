@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -11,6 +14,7 @@ from pynetdicom.dsutils import decode, encode
 
 from dicom_node.deliver import command
 from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Association, Body, Context, Proposal
+from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.command import Message
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.refusal import meaning
@@ -22,31 +26,105 @@ _PENDING = frozenset({0xFF00, 0xFF01})
 _MOVE_DESTINATION = 0x0600
 _COMPLETED, _FAILED = 0x1021, 0x1022  #: Number of Completed and of Failed Sub-operations
 MOST_ANSWERS = 100_000
+_NUMBERS = ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
+_SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyEntry:
+    """A study as a PACS lists it."""
+
+    study_uid: str
+    instances: int | None  #: None where it does not tell (Number of Study Related Instances is optional)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesEntry:
+    """A series as a PACS lists it."""
+
+    series_uid: str
+    modality: str
+    instances: int
 
 
 def counts(destination: Destination, study_uid: str) -> Mapping[str, int]:
     """How many objects the PACS has of each series of a study.
 
-    From Number of Series Related Instances (0020,1209) where it tells, which is optional (PS3.4 C.3.4), else by
-    counting its objects. Raises Rejected when it does not offer C-FIND to this node, Transient when it cannot be asked.
+    Raises Rejected when it does not offer C-FIND to this node, Transient when it cannot be asked.
     """
-    with _associated(destination, FIND) as association:
-        context = _context(association, FIND)
-        wanted = _identifier("SERIES", study_uid, "SeriesInstanceUID", "NumberOfSeriesRelatedInstances")
-        found: dict[str, int] = {}
-        silent: list[str] = []
-        for answer in _find(association, context, wanted):
+    with Inquiry(destination) as inquiry:
+        return {entry.series_uid: entry.instances for entry in inquiry.series(study_uid)}
+
+
+class Inquiry:
+    """Any number of questions on one association; use as a context manager.
+
+    Raises Rejected when the PACS does not offer C-FIND to this node, Transient when it cannot be asked.
+    """
+
+    def __init__(self, destination: Destination) -> None:
+        self._association = _associated(destination, FIND)
+
+    def __enter__(self) -> Inquiry:
+        self._association.__enter__()
+        try:
+            self._context = _context(self._association, FIND)
+        except Rejected as error:
+            self._association.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._association.__exit__(kind, error, at)
+
+    def studies(self, since: datetime.date, until: datetime.date) -> list[StudyEntry]:
+        """The studies of some days, both included, by Study Date (range matching, PS3.4 C.2.2.2.5)."""
+        wanted = Dataset()
+        wanted.QueryRetrieveLevel = "STUDY"
+        wanted.StudyDate = f"{since:%Y%m%d}-{until:%Y%m%d}"
+        wanted.StudyInstanceUID = None
+        wanted.NumberOfStudyRelatedInstances = None
+        found = {}
+        for answer in self._find(wanted):
+            study_uid = str(answer.get("StudyInstanceUID", "") or "")
+            if study_uid:
+                instances = _number(answer.get("NumberOfStudyRelatedInstances"))
+                found[study_uid] = StudyEntry(study_uid=study_uid, instances=instances)
+        return list(found.values())
+
+    def series(self, study_uid: str) -> list[SeriesEntry]:
+        """The series of a study, each with its number of objects.
+
+        From Number of Series Related Instances (0020,1209) where the PACS tells, which is optional (PS3.4 C.3.4), else
+        by counting its objects.
+        """
+        found: dict[str, tuple[str, int | None]] = {}
+        for answer in self._find(_identifier("SERIES", study_uid, *_SERIES_KEYS)):
             series_uid = str(answer.get("SeriesInstanceUID", "") or "")
-            number = answer.get("NumberOfSeriesRelatedInstances")
-            if series_uid and number not in (None, ""):
-                found[series_uid] = int(number)
-            elif series_uid:
-                silent.append(series_uid)
-        for series_uid in silent:
-            image = _identifier("IMAGE", study_uid, "SOPInstanceUID")
-            image.SeriesInstanceUID = UID(series_uid)
-            found[series_uid] = len({str(a.get("SOPInstanceUID", "")) for a in _find(association, context, image)})
-        return found
+            if series_uid:
+                modality = str(answer.get("Modality", "") or "")
+                found[series_uid] = (modality, _number(answer.get("NumberOfSeriesRelatedInstances")))
+        return [
+            SeriesEntry(
+                series_uid=series_uid,
+                modality=modality,
+                instances=self._count(study_uid, series_uid) if number is None else number,
+            )
+            for series_uid, (modality, number) in found.items()
+        ]
+
+    def _count(self, study_uid: str, series_uid: str) -> int:
+        image = _identifier("IMAGE", study_uid, "SOPInstanceUID")
+        image.SeriesInstanceUID = UID(series_uid)
+        return len({str(answer.get("SOPInstanceUID", "")) for answer in self._find(image)})
+
+    def _find(self, wanted: Dataset) -> Iterator[Dataset]:
+        return _find(self._association, self._context, wanted)
+
+
+def _number(value: object) -> int | None:
+    """An IS as an int; None where it is empty."""
+    return None if value is None or value == "" else int(str(value))
 
 
 def retrieve(destination: Destination, study_uid: str, series_uid: str, to_ae: str) -> tuple[int, int]:
@@ -115,7 +193,20 @@ def _find(association: Association, context: Context, wanted: Dataset) -> Iterat
             return
         if number > MOST_ANSWERS:
             raise Transient(f"{association.destination} answers the query without end")
-        yield decode(io.BytesIO(message.data), context.transfer_syntax == IMPLICIT, True)
+        yield _read(association, message, context)
+
+
+def _read(association: Association, message: Message, context: Context) -> Dataset:
+    """An answer, each of its elements read: pydicom would else stumble over a malformed one later."""
+    try:
+        answer = decode(io.BytesIO(message.data), context.transfer_syntax == IMPLICIT, True)
+        for _ in answer:
+            pass
+        for keyword in _NUMBERS:
+            _number(answer.get(keyword))
+    except UNREADABLE as error:
+        raise Transient(f"{association.destination} answers the query in a way that cannot be read") from error
+    return answer
 
 
 def _answers(association: Association, request: Mapping[int, int | str], message_id: int) -> Iterator[Message]:

@@ -193,6 +193,11 @@ class Session:
     def _stop(self) -> None:
         if hasattr(self, "ledger"):
             self.ledger.close()
+        self.stop_node()
+        self.pacs.stop()
+
+    def stop_node(self) -> None:
+        """End the node in good order."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -200,12 +205,12 @@ class Session:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self.pacs.stop()
 
 
 _STAGES = {
     "assemble": "is it complete?",
     "route": "routing",
+    "choose": "which series?",
     "infer": "the model runs",
     "report": "writing SR and SEG",
     "deliver": "sending to the PACS",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from dicom_node.config import ReceiveSection
-from storage.facts.arrival import Evidence
+from dicom_node.receive import gaps, notices
+from dicom_node.receive.events import Noticed
+from storage.facts.arrival import Evidence, Habit
 from storage.facts.errors import NodeError, Rejected
-from storage.facts.study import MISSING, UNREADABLE, Header, Instance
+from storage.facts.study import MISSING, UNREADABLE, Header, Instance, Series
 from storage.facts.task import Kind, Later, Next, Task
 from storage.ledger import Ledger, Transaction
 from storage.stage import Done, Handler
@@ -22,10 +24,15 @@ log = logging.getLogger(__name__)
 ASK_SECONDS = 0.2  #: after the end of an association, before the source is asked
 ASK_OPEN_SECONDS = 3.0  #: after the last object, while an association stays open
 ASK_AGAIN_SECONDS = (1.0, 30.0)  #: the least and the most between two questions
-SETTLE_SECONDS = 0.7  #: that equal numbers must last where several associations brought the series, at least
+#: That equal numbers must last where several associations brought the series, at least; and wherever, at most.
+SETTLE_SECONDS, SETTLED_SECONDS = 0.7, 2.0
 #: The same in times the mean gap between objects: after one association, after several, while one is still open.
 ONE_GAPS, CLOSED_GAPS, OPEN_GAPS = 3.0, 6.0, 30.0
 
+ACTOR = "receive"
+
+#: Called inside the transaction with the series to which something happened: sees to their ASSEMBLE tasks.
+Expect = Callable[[Transaction, Sequence[str]], None]
 #: Reads the whole header of a stored file as plain data.
 ReadHeader = Callable[[Path], Header]
 
@@ -60,12 +67,18 @@ class Completeness(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuietTime:
-    """A short quiet time after the last association ended; longer ones where less is certain."""
+    """A quiet time after the last association ended; longer ones where less is certain. See receive.gaps."""
 
     settings: ReceiveSection
 
     def __call__(self, evidence: Evidence) -> Due:
         """See Completeness."""
+        habit = evidence.habit
+        if habit is not None and evidence.last_ending not in ("aborted", "lost"):
+            why = f"{habit.series:.0f} series of this source made no pause longer than {habit.pause:.1f} s"
+            if evidence.open_associations:
+                return Due(at=evidence.last_at + gaps.quiet_time(habit, ASK_OPEN_SECONDS), why=why)
+            return Due(at=max(evidence.last_at, evidence.last_closed_at) + gaps.quiet_time(habit), why=why)
         if evidence.open_associations:
             return Due(
                 at=evidence.last_at + self.settings.quiet_seconds_open,
@@ -84,18 +97,31 @@ class QuietTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskTheSource:
-    """The moment to ask a source that can be asked; a quiet time where there is none."""
+    """The moment from which notices or the source's own word decide; a quiet time where there is neither."""
 
     quiet: QuietTime
     askable: frozenset[str]  #: calling AE titles
 
     def __call__(self, evidence: Evidence) -> Due:
         """See Completeness."""
+        stated, ended = evidence.stated, max(evidence.last_at, evidence.last_closed_at)
+        if exhaustive(evidence):
+            pause = SETTLE_SECONDS if evidence.open_associations else 0.0
+            return Due(at=evidence.last_at + pause, why=f"{stated.by}: all that it names is here")
+        if stated.in_progress:
+            at = evidence.last_at + self.quiet.settings.quiet_seconds_step
+            return Due(at=at, why="its modality is still at work: MPPS IN PROGRESS")
         if evidence.series.calling_ae not in self.askable:
             return self.quiet(evidence)
         if evidence.open_associations:
             return Due(at=evidence.last_at + ASK_OPEN_SECONDS, why="its association is open, the source can be asked")
-        return Due(at=max(evidence.last_at, evidence.last_closed_at) + ASK_SECONDS, why="the source can be asked")
+        return Due(at=ended + ASK_SECONDS, why="the source can be asked")
+
+
+def exhaustive(evidence: Evidence) -> bool:
+    """Whether a finished step or an archive names just what is here. One that names less says nothing of the rest."""
+    stated = evidence.stated
+    return stated.objects > 0 and not stated.missing and stated.objects == evidence.series.instances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +137,11 @@ class Judgement:
 def judge(evidence: Evidence, expected: int | None, settings: ReceiveSection, now: float) -> Judgement:
     """Weigh what the source says it has against what is here. Times are seconds since the epoch."""
     here, quiet = evidence.series.instances, QuietTime(settings=settings)(evidence)
+    if exhaustive(evidence):
+        return Judgement(complete=True, why=f"{evidence.stated.by} names {here} objects of it, all are here")
+    if evidence.stated.missing and (expected is None or expected <= here):
+        named = here + evidence.stated.missing
+        return _lacking(evidence, named, f"{evidence.stated.by} names {named} objects", settings, now)
     if expected is None or expected < here:
         if now >= quiet.at:
             return Judgement(complete=True, why=f"{quiet.why}; the source does not tell more")
@@ -121,14 +152,19 @@ def judge(evidence: Evidence, expected: int | None, settings: ReceiveSection, no
             return Judgement(complete=True, why=f"the source has {expected} objects of it, all are here")
         why = f"all {expected} are here, but the source may still receive"
         return Judgement(complete=False, why=why, again=settled)
-    missing, give_up = expected - here, evidence.last_at + settings.incomplete_after_seconds
+    return _lacking(evidence, expected, f"the source has {expected} objects of it", settings, now)
+
+
+def _lacking(evidence: Evidence, expected: int, says: str, settings: ReceiveSection, now: float) -> Judgement:
+    """More exists than is here: it is waited for, up to a limit."""
+    missing, give_up = expected - evidence.series.instances, evidence.last_at + settings.incomplete_after_seconds
     if now >= give_up:
-        why = f"given up: the source has {expected} objects of it, {missing} never came"
-        return Judgement(complete=True, why=why, missing=missing)
+        return Judgement(complete=True, why=f"given up: {says}, {missing} never came", missing=missing)
     least, most = ASK_AGAIN_SECONDS
     again = now + min(max((now - evidence.last_at) / 2, least), most)
-    why = f"the source has {expected} objects of it, {missing} are not here yet"
-    return Judgement(complete=False, why=why, again=min(again, give_up), missing=missing)
+    return Judgement(
+        complete=False, why=f"{says}, {missing} are not here yet", again=min(again, give_up), missing=missing
+    )
 
 
 def _settled(evidence: Evidence, settings: ReceiveSection) -> float:
@@ -142,16 +178,34 @@ def _settled(evidence: Evidence, settings: ReceiveSection) -> float:
         return evidence.last_at + min(max(OPEN_GAPS * evidence.gap, ASK_OPEN_SECONDS), settings.quiet_seconds_open)
     ended = max(evidence.last_at, evidence.last_closed_at)
     if evidence.associations <= 1 and evidence.series.instances > 1:
-        return ended + min(ONE_GAPS * evidence.gap, settings.quiet_seconds)
-    return ended + min(max(CLOSED_GAPS * evidence.gap, SETTLE_SECONDS), settings.quiet_seconds)
+        return ended + min(ONE_GAPS * evidence.gap, SETTLED_SECONDS)
+    return ended + min(max(CLOSED_GAPS * evidence.gap, SETTLE_SECONDS), SETTLED_SECONDS)
 
 
-def expect(completeness: Completeness) -> Callable[[Transaction, Sequence[str]], None]:
+def evidence_of(tx: Transaction, series_uid: str) -> Evidence | None:
+    """Everything that bears on whether a series is complete, from all books; None for an unknown series."""
+    evidence = tx.studies.evidence(series_uid)
+    if evidence is None:
+        return None
+    series = evidence.series
+    return replace(evidence, stated=tx.sources.stated(series, evidence.last_at), habit=_habit(tx, series))
+
+
+def _habit(tx: Transaction, series: Series) -> Habit | None:
+    header = tx.sources.first_header(series.series_uid)
+    for protocol in gaps.protocols_of(series.modality, header):
+        habit = gaps.habit_of(tx.sources.pauses(series.calling_ae, protocol))
+        if habit is not None:
+            return habit
+    return None
+
+
+def expect(completeness: Completeness) -> Expect:
     """What the index calls for every series to which something happened: its ASSEMBLE task is made, or moved."""
 
     def see_to(tx: Transaction, touched: Sequence[str]) -> None:
         for series_uid in touched:
-            evidence = tx.studies.evidence(series_uid)
+            evidence = evidence_of(tx, series_uid)
             if evidence is None or evidence.series.instances <= evidence.complete_instances:
                 continue
             due = completeness(evidence)
@@ -167,6 +221,22 @@ def expect(completeness: Completeness) -> Callable[[Transaction, Sequence[str]],
                 tx.queue.hasten(Kind.ASSEMBLE, item.key, due.at, item.payload)
 
     return see_to
+
+
+def take_notice(ledger: Ledger, see_to: Expect, event: Noticed) -> int:
+    """Write down what a peer said by MPPS or IAN; the status that it is told. Raises Transient."""
+    with ledger.begin(ACTOR) as tx:
+        try:
+            notice = notices.read(event, tx.sources.state_of(event.sop_instance_uid))
+            touched = tx.sources.notice(notice)
+        except notices.Refused as error:
+            log.warning("notice %s of %s refused: %s", event.sop_instance_uid, event.peer, error)
+            return error.status
+        except Rejected as error:
+            log.warning("notice refused: %s", error)
+            return notices.PROCESSING_FAILURE
+        see_to(tx, touched)
+    return notices.SUCCESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +257,7 @@ class Assembly:
         """See Handler."""
         series_uid = task.series_uid or ""
         with self.ledger.begin_reading() as tx:
-            evidence = tx.studies.evidence(series_uid)
+            evidence = evidence_of(tx, series_uid)
             instances = tx.studies.instances(series_uid)
         if evidence is None or not instances:
             raise Rejected(f"series {series_uid} is not in the ledger")
@@ -204,6 +274,8 @@ class Assembly:
     def _judge(self, evidence: Evidence) -> Judgement:
         series, quiet = evidence.series, self.quiet(evidence)
         source = self.sources.get(series.calling_ae)
+        if exhaustive(evidence) or (source is None and evidence.stated.missing):
+            return judge(evidence, None, self.quiet.settings, time.time())
         if source is None:
             return Judgement(complete=time.time() >= quiet.at, why=quiet.why, again=quiet.at)
         try:
@@ -232,7 +304,10 @@ class Assembly:
             header = {**header, MISSING: judgement.missing}
         route = Next(kind=Kind.ROUTE, key=f"{series_uid}/{revision}", payload={"revision": revision})
 
+        protocols = gaps.protocols_of(evidence.series.modality, instances[0].header)
+
         def record(tx: Transaction) -> None:
+            tx.sources.learn(series_uid, protocols, evidence.complete_instances)
             tx.studies.complete(series_uid, header)
 
         note = {

@@ -1,4 +1,5 @@
-"""What this node accepts: every storage SOP class in every transfer syntax, C-ECHO, Storage Commitment reports."""
+"""What this node accepts: every storage SOP class in every transfer syntax, C-ECHO, Storage Commitment reports,
+MPPS and Instance Availability Notification."""
 
 from __future__ import annotations
 
@@ -8,6 +9,10 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+PERFORMED_STEP = "1.2.840.10008.3.1.2.3.3"  # Modality Performed Procedure Step
+AVAILABILITY = "1.2.840.10008.5.1.4.33"  # Instance Availability Notification
+#: What every peer may say, whatever it may store.
+SERVICES = frozenset({VERIFICATION, STORAGE_COMMITMENT, PERFORMED_STEP, AVAILABILITY})
 
 #: The acceptor's order wins: explicit first, so that a sender does not re-encode; implicit last.
 TRANSFER_SYNTAXES: list[str | UID] = [
@@ -38,7 +43,8 @@ def accepted() -> list[PresentationContext]:
     storage = dict.fromkeys([str(cx.abstract_syntax) for cx in AllStoragePresentationContexts])
     storage.update(dict.fromkeys(FURTHER_STORAGE))
     contexts = [build_context(uid, TRANSFER_SYNTAXES) for uid in storage]
-    contexts.append(build_context(VERIFICATION, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]))
+    for uid in (VERIFICATION, PERFORMED_STEP, AVAILABILITY):
+        contexts.append(build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]))
     commitment = build_context(STORAGE_COMMITMENT, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     commitment.scu_role, commitment.scp_role = True, True  # the archive calls us as SCP of the SOP class (PS3.4 J.3.3)
     return [*contexts, commitment]

@@ -31,6 +31,10 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.8.1"})
 
 _WANTED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", *SLICE_KEYWORDS)
+_SHORT = frozenset(
+    {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
+     b"ST", b"TM", b"UI", b"UL", b"US"}
+)  # fmt: skip
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _EXPLICIT = struct.Struct("<HH2sH").unpack_from
 _IMPLICIT = struct.Struct("<HHL").unpack_from
@@ -49,7 +53,7 @@ class Truncated(Rejected):
     """The walk ran out of bytes, or met something that is not a data element."""
 
 
-def read(head: bytes | memoryview, transfer_syntax_uid: str) -> dict[str, Any]:
+def read(head: bytes | bytearray | memoryview, transfer_syntax_uid: str) -> dict[str, Any]:
     """The wanted elements of a data set's first bytes, by keyword.
 
     Raises Rejected when the bytes are no data set in that transfer syntax.
@@ -68,11 +72,19 @@ def read(head: bytes | memoryview, transfer_syntax_uid: str) -> dict[str, Any]:
     }
 
 
-def _walk(head: bytes | memoryview, explicit: bool) -> dict[int, bytes]:
+def _walk(head: bytes | bytearray | memoryview, explicit: bool) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     at, end, previous = 0, len(head), -1
     while at + 8 <= end:
-        tag, length, at = _element(head, at, explicit)
+        if explicit:  # most elements; without the call
+            group, element, vr, length = _EXPLICIT(head, at)
+            tag = group << 16 | element
+            if vr in _SHORT:
+                at += 8
+            else:
+                tag, length, at = _element(head, at, True)
+        else:
+            tag, length, at = _element(head, at, False)
         if tag > _LAST:
             break
         if tag <= previous:
@@ -89,7 +101,7 @@ def _walk(head: bytes | memoryview, explicit: bool) -> dict[int, bytes]:
     return found
 
 
-def _element(head: bytes | memoryview, at: int, explicit: bool) -> tuple[int, int, int]:
+def _element(head: bytes | bytearray | memoryview, at: int, explicit: bool) -> tuple[int, int, int]:
     """Tag, length and offset of the value of the element at an offset."""
     if not explicit:
         group, element, length = _IMPLICIT(head, at)
@@ -104,7 +116,7 @@ def _element(head: bytes | memoryview, at: int, explicit: bool) -> tuple[int, in
     return group << 16 | element, short, at + 8
 
 
-def _skip_sequence(head: bytes | memoryview, at: int, explicit: bool, depth: int) -> int:
+def _skip_sequence(head: bytes | bytearray | memoryview, at: int, explicit: bool, depth: int) -> int:
     """The offset after a sequence (or encapsulated value) of undefined length."""
     if depth == 0:
         raise Truncated("sequences are nested too deeply")
@@ -117,7 +129,7 @@ def _skip_sequence(head: bytes | memoryview, at: int, explicit: bool, depth: int
     return len(head)
 
 
-def _skip_item(head: bytes | memoryview, at: int, explicit: bool, depth: int) -> int:
+def _skip_item(head: bytes | bytearray | memoryview, at: int, explicit: bool, depth: int) -> int:
     while at + 8 <= len(head):
         tag, length, at = _element(head, at, explicit)
         if tag == 0xFFFEE00D:
@@ -171,6 +183,8 @@ def _plain(value: Any) -> Any:
 
 
 def _text(raw: bytes) -> Any:
+    if b"\\" not in raw:
+        return raw.decode("latin-1").strip(" \0") or None
     values = [part.strip(" \0") for part in raw.decode("latin-1").split("\\")]
     return None if values == [""] else values[0] if len(values) == 1 else values
 

@@ -1,4 +1,4 @@
-"""Enters what has landed into the ledger, in batches, from one thread of its own.
+"""Enters what has landed into the ledger, in batches. It lives in a process of its own: see ``feed``.
 
 The sender was already told 0x0000: from then on nothing may be lost. Order of deeds for a batch: link each file to its
 place under ``instances``, commit the rows, remove the file from ``incoming``. A crash between any two of them leaves
@@ -9,97 +9,92 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.receive.landing import Landed, Origin, Unreadable, read_landed
+from dicom_node.receive.assembly import Expect, take_notice
+from dicom_node.receive.events import Began, Closed, Died, Event, Missed, Noticed, Opened, Refused, Reported, Stopped
+from dicom_node.receive.landing import Landed, Unreadable, read_landed
 from storage.blobs import sync_folder
 from storage.facts.arrival import Arrival
 from storage.facts.errors import NodeError, Transient
-from storage.ledger import Ledger, Transaction
+from storage.ledger import Ledger, Transaction, this_host
 
 log = logging.getLogger(__name__)
 
-BATCH = 500
-BATCH_SECONDS = 0.1  #: what a batch waits for more, unless an association ends: a series may be complete then
-BACKLOG = 20_000  #: objects that may wait for the ledger before C-STORE is refused
+ACTOR = "receive"
+BATCH = 500  #: files of ``incoming`` that are entered together
+
+#: Called with the type and the data set of an N-EVENT-REPORT; returns the status of its response.
+TakeReport = Callable[[int, bytes], int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """A peer was accepted."""
-
-    origin: Origin
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Closed:
-    """An association ended: released or aborted."""
-
-    association: str
-    ending: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """Something was turned away; the trail keeps it."""
-
-    what: str
-    origin: Origin
-    why: str
-    object: str | None = None
-
-
-Event = Opened | Closed | Refused | Landed
-#: Called inside the transaction with the series to which something happened: sees to their ASSEMBLE tasks.
-Expect = Callable[[Transaction, Sequence[str]], None]
+def take_no_report(_event_type: int, _data: bytes) -> int:
+    """For a node that asks for no commitment: processing failure (PS3.7 Annex C)."""
+    return 0x0110
 
 
 class Index:
-    """The writer: events in, rows out, in the order in which they happened."""
+    """Events in, rows out, in the order in which they happened. What is told twice is entered once."""
 
-    def __init__(self, ledger: Ledger, expect: Expect, durable: bool = True) -> None:
-        self._ledger, self._expect, self._durable = ledger, expect, durable
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="index", daemon=True)
-        self._stopping = threading.Event()
-        self._hurry = threading.Event()
+    def __init__(
+        self, ledger: Ledger, expect: Expect, durable: bool = True, take_report: TakeReport = take_no_report
+    ) -> None:
+        self._ledger, self._expect, self._durable, self._take_report = ledger, expect, durable, take_report
+        self._incoming = ledger.data / "incoming"
+        self._known_folders: set[str] = set()
 
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
+    def take(self, events: Sequence[Event]) -> list[int]:
+        """Enter a batch; an answer for each event. Raises Transient; the same batch may then be given again."""
+        answers = [0] * len(events)
+        arrivals: list[Event] = []
+        for number, event in enumerate(events):
+            if isinstance(event, Opened | Closed | Refused | Landed):
+                arrivals.append(event)
+                continue
+            self._write(arrivals)
+            arrivals = []
+            answers[number] = self._obey(event)
+        self._write(arrivals)
+        return answers
 
-    def stop(self) -> None:
-        """Write what is left, then end."""
-        self._stopping.set()
-        self._events.put(None)
-        self._hurry.set()
-        self._thread.join()
+    def _obey(self, event: Began | Stopped | Died | Missed | Reported | Noticed) -> int:
+        if isinstance(event, Reported):
+            return self._take_report(event.event_type, event.data)
+        if isinstance(event, Noticed):
+            return take_notice(self._ledger, self._expect, event)
+        if isinstance(event, Began):
+            self._begin(event)
+        elif isinstance(event, Missed):
+            log.info("entered %d received objects that waited in incoming", self.recover())
+        elif isinstance(event, Died):
+            with self._ledger.begin("node") as tx:
+                tx.queue.orphan(f"{this_host()}:{event.pid}")
+        else:
+            with self._ledger.begin("node") as tx:
+                tx.trail.append("node stopped")
+            self._ledger.checkpoint()
+        return 0
 
-    def tell(self, event: Event) -> None:
-        """Hand over something that happened; returns at once."""
-        self._events.put(event)
-        if isinstance(event, Closed):
-            self._hurry.set()
+    def _begin(self, event: Began) -> None:
+        """Pick up what an earlier run left: its tasks, its open associations, what it acknowledged."""
+        with self._ledger.begin("node") as tx:
+            left = tx.queue.orphan(f"{this_host()}:")
+            tx.trail.append("node started", ae_title=event.ae_title)
+        with self._ledger.begin(ACTOR) as tx:
+            self._expect(tx, tx.studies.lose_associations())
+        entered = self.recover()
+        if left or entered:
+            log.info("picked up from an earlier run: %d tasks, %d received objects", left, entered)
 
-    @property
-    def lagging(self) -> bool:
-        """The ledger is too far behind, or its writer has died: refuse objects."""
-        return self._events.qsize() > BACKLOG or (self._thread.ident is not None and not self._thread.is_alive())
-
-    def recover(self, incoming: Path) -> int:
-        """After a restart: end the associations that were open, enter what was acknowledged. Returns how many objects.
+    def recover(self) -> int:
+        """Enter every object that lies in ``incoming``. Returns how many.
 
         A file that cannot be read is moved aside, to ``quarantine``, and reported: it is never deleted.
         """
-        with self._ledger.begin("receive") as tx:
-            self._expect(tx, tx.studies.lose_associations())
         number = 0
         batch: list[Landed] = []
-        for path in sorted(incoming.glob("*.dcm")):
+        for path in sorted(self._incoming.glob("*.dcm")):
             try:
                 batch.append(read_landed(path))
             except (Unreadable, OSError) as error:
@@ -109,70 +104,73 @@ class Index:
             if len(batch) >= BATCH:
                 self._write(batch)
                 batch = []
-        if batch:
-            self._write(batch)
+        self._write(batch)
         return number
 
-    def _run(self) -> None:
-        while not (self._stopping.is_set() and self._events.empty()):
-            batch = self._gather()
-            while batch:
-                try:
-                    self._write(batch)
-                    break
-                except Transient as error:
-                    # The files are safe in incoming; try until the ledger is back, or leave them to the next start.
-                    log.error("the ledger does not take %d received objects: %s", len(batch), error)
-                    if self._stopping.wait(1.0):
-                        return
-
-    def _gather(self) -> list[Event]:
-        first = self._events.get()
-        if first is None:
-            return []
-        batch: list[Event] = [first]
-        # Asleep, not waiting for each event: to be woken for each would take the GIL from those who receive.
-        self._hurry.wait(BATCH_SECONDS)
-        self._hurry.clear()
-        while len(batch) < BATCH:
-            try:
-                event = self._events.get_nowait()
-            except queue.Empty:
-                break
-            if event is None:
-                break
-            batch.append(event)
-        return batch
-
     def _write(self, batch: Sequence[Event]) -> None:
-        landed = [event for event in batch if isinstance(event, Landed)]
-        try:
-            self._place(landed)
-        except OSError as error:
-            raise Transient(f"received files cannot be moved to their place: {error.strerror}") from error
-        with self._ledger.begin("receive") as tx:
+        if not batch:
+            return
+        batch = self._place(batch)
+        with self._ledger.begin(ACTOR) as tx:
             touched: dict[str, None] = {}
             for run in _runs(batch):
                 touched.update(dict.fromkeys(_enter(tx, run)))
             self._expect(tx, tuple(touched))
-        for item in landed:
-            item.path.unlink(missing_ok=True)
+        for event in batch:
+            if isinstance(event, Landed):
+                _remove(event.path)
 
-    def _place(self, landed: Sequence[Landed]) -> None:
-        folders: set[Path] = set()
-        for item in landed:
-            target = self._ledger.data / item.instance.path
-            if not target.parent.is_dir():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                folders.update({target.parent.parent, target.parent.parent.parent})
-            folders.add(target.parent)
-            try:
-                os.link(item.path, target)
-            except FileExistsError:
-                pass  # the same bytes came before, or this batch was begun before a crash
-        if self._durable:
-            for folder in folders:
-                sync_folder(folder)
+    def _place(self, batch: Sequence[Event]) -> list[Event]:
+        """Link the files to their place; the batch without what is nowhere any more. Raises Transient."""
+        folders: set[str] = set()
+        placed: list[Event] = []
+        try:
+            for event in batch:
+                if not isinstance(event, Landed) or self._link(event, folders):
+                    placed.append(event)
+            if self._durable:
+                for folder in folders:
+                    sync_folder(Path(folder))
+        except OSError as error:
+            raise Transient(f"received files cannot be moved to their place: {error.strerror}") from error
+        return placed
+
+    def _link(self, item: Landed, folders: set[str]) -> bool:
+        target = f"{self._ledger.data}/{item.instance.path}"
+        series = os.path.dirname(target)
+        if series not in self._known_folders:
+            self._make(series, folders)
+        folders.add(series)
+        try:
+            os.link(item.path, target)
+        except FileExistsError:
+            pass  # the same bytes came before, or this batch was begun before a crash
+        except FileNotFoundError:
+            if os.path.exists(target):
+                return True  # a look into incoming was faster than the word of it
+            if os.path.exists(item.path):
+                self._known_folders.discard(series)
+                return self._link(item, folders)  # retention took the folder away
+            log.error("object %s is gone from incoming: somebody removed it", item.instance.sop_instance_uid)
+            return False
+        return True
+
+    def _make(self, series: str, folders: set[str]) -> None:
+        """The folders of a series; those that got a new name in them must be synced."""
+        if not os.path.isdir(series):
+            os.makedirs(series, exist_ok=True)
+            study = os.path.dirname(series)
+            folders.update((study, os.path.dirname(study)))
+        if len(self._known_folders) >= BATCH:
+            self._known_folders.clear()
+        self._known_folders.add(series)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # told twice
 
 
 def _runs(batch: Sequence[Event]) -> list[Sequence[Event]]:
@@ -191,7 +189,7 @@ def _enter(tx: Transaction, run: Sequence[Event]) -> Sequence[str]:
     first = run[0]
     if isinstance(first, Opened):
         origin = first.origin
-        tx.studies.open_association(origin.association, origin.calling_ae, origin.called_ae, origin.address)
+        tx.studies.open_association(origin.association, origin.calling_ae, origin.called_ae, origin.address, first.at)
         return ()
     if isinstance(first, Closed):
         return tx.studies.close_association(first.association, first.ending)
@@ -203,7 +201,7 @@ def _enter(tx: Transaction, run: Sequence[Event]) -> Sequence[str]:
         return ()
     arrivals = [_arrival(event) for event in run if isinstance(event, Landed)]
     fates = tx.studies.record(arrivals)
-    return [a.instance.series_uid for a in arrivals if fates[a.instance.sop_instance_uid] == "new"]
+    return [a.instance.series_uid for a in arrivals if fates[a.instance.sop_instance_uid] != "known"]
 
 
 def _arrival(landed: Landed) -> Arrival:

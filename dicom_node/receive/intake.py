@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from dicom_node.config import ReceiveSection
-from dicom_node.receive.index import Event, Index, Refused
+from dicom_node.receive.events import Event, Refused
+from dicom_node.receive.feed import Feed
 from dicom_node.receive.landing import DiskFull, Incoming, Mismatch, Origin, Sink
 from dicom_node.receive.limits import Allowance, Limits
 from storage.facts.errors import NodeError, Transient
@@ -65,21 +66,21 @@ class Desk(Protocol):
 class FrontDesk:
     """The node's desk: checks, lands, tells the index."""
 
-    def __init__(self, incoming: Incoming, index: Index) -> None:
-        self._incoming, self._index = incoming, index
+    def __init__(self, incoming: Incoming, feed: Feed) -> None:
+        self._incoming, self._feed = incoming, feed
         self.counters = Counters()
         self.limits = Limits(ReceiveSection())  #: the SCP, which knows the peers, puts theirs
 
     def begin(self, request: Request) -> Intake:
         """See Desk."""
         allowance = self.limits.of(request.origin.calling_ae)
-        intake = Intake(request, self._index.tell, self.counters, allowance)
+        intake = Intake(request, self._feed.tell, self.counters, allowance)
         over = allowance.refusal() if allowance is not None else None
         if request.sop_class_uid != request.abstract_syntax:
             intake.refuse(SOP_CLASS_NOT_SUPPORTED, "SOP Class differs from the presentation context")
         elif over is not None:
             intake.refuse(OUT_OF_RESOURCES, over)
-        elif self._index.lagging:
+        elif self._feed.lagging:
             intake.refuse(OUT_OF_RESOURCES, "the node's ledger is behind; send again later")
         else:
             intake.open(self._incoming)
@@ -110,14 +111,14 @@ class Intake:
         except NodeError as error:
             self._fail(error)
 
-    def write(self, data: memoryview) -> None:
+    def write(self, pieces: Sequence[memoryview]) -> None:
         """Take bytes of the data set; those of an object that is refused already are let go."""
         if self._allowance is not None:
-            self._allowance.spend(len(data))
+            self._allowance.spend(sum(map(len, pieces)))
         if self._sink is None:
             return
         try:
-            self._sink.write(data)
+            self._sink.write(pieces)
         except NodeError as error:
             self._fail(error)
 

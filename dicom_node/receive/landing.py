@@ -13,7 +13,9 @@ import os
 import re
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from storage.facts.errors import Misconfigured, Rejected, Transient
 from storage.facts.study import SLICE_KEYWORDS, Instance
 
 UID = re.compile(r"[0-9.]{1,64}")
+
+_PREAMBLE = b"\0" * 128 + b"DICM"
+_PIECES = 512  #: of one writev; systems take 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,7 @@ class Origin:
 class Landed:
     """An object that lies durably under ``incoming``."""
 
-    path: Path
+    path: str
     instance: Instance  #: its path is where the file will lie once it is in the ledger
     origin: Origin
     at: float  #: seconds since the epoch
@@ -65,13 +70,14 @@ class Incoming:
 
     def __init__(self, data: Path, *, durable: bool, refuse_below: int) -> None:
         self.folder = data / "incoming"
+        self.path = str(self.folder)
         self.durable, self._refuse_below = durable, refuse_below
         self.folder.mkdir(parents=True, exist_ok=True)
         if os.stat(self.folder).st_dev != os.stat(data).st_dev:
             raise Misconfigured(f"{self.folder} must be on the same file system as {data}: files are moved, not copied")
-        self._numbers = count()
+        self._numbers, self._process = count(), f"{os.getpid():x}"
         self._checked_at, self._low = 0.0, False
-        self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def sweep(self) -> None:
         """Remove what was never acknowledged; only before the SCP opens."""
@@ -90,11 +96,11 @@ class Incoming:
 
     def sync(self) -> None:
         """Make the names of what lies here durable. Raises OSError."""
-        os.fsync(self._descriptor)
+        os.fsync(self.descriptor)
 
     def __del__(self) -> None:
         """Give back the folder's descriptor."""
-        descriptor = getattr(self, "_descriptor", -1)
+        descriptor = getattr(self, "descriptor", -1)
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -103,57 +109,70 @@ class Incoming:
         if not UID.fullmatch(sop_instance_uid) or not UID.fullmatch(sop_class_uid):
             raise Unreadable("the request names no valid SOP Class or SOP Instance UID")
         self.check_space()
-        name = f"{sop_instance_uid}.{os.getpid():x}-{next(self._numbers):x}"
+        name = f"{sop_instance_uid}.{self._process}-{next(self._numbers):x}"
         return Sink(self, name, origin, (sop_class_uid, sop_instance_uid, transfer_syntax_uid))
 
 
 class Sink:
     """One object on its way to disk. ``write`` takes its bytes, ``close`` makes it durable and visible."""
 
+    __slots__ = ("_digest", "_final", "_handle", "_head", "_incoming", "_meta", "_origin", "_part", "_size", "_uids")
+
     def __init__(self, incoming: Incoming, name: str, origin: Origin, uids: tuple[str, str, str]) -> None:
         self._incoming, self._origin, self._uids = incoming, origin, uids
-        self._part, self._final = incoming.folder / f"{name}.part", incoming.folder / f"{name}.dcm"
+        self._part, self._final = f"{name}.part", f"{name}.dcm"
         self._head, self._digest, self._size = bytearray(), blake3(), 0
         self._meta = file_meta(*uids, origin)
         self._handle = -1
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self._handle = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-            self._put(memoryview(self._meta))
+            self._handle = os.open(self._part, flags, 0o640, dir_fd=incoming.descriptor)
         except OSError as error:
-            self.abort()
             raise _disk(error) from error
 
-    def write(self, data: memoryview) -> None:
+    def write(self, pieces: Sequence[memoryview]) -> None:
         """Append bytes of the data set. Raises DiskFull or Transient; the sink is then aborted."""
-        if len(self._head) < heads.HEAD_BYTES:
-            self._head += data[: heads.HEAD_BYTES - len(self._head)]
-        self._digest.update(data)
-        self._size += len(data)
+        waiting: list[bytes | memoryview] = [] if self._size else [self._meta]
+        for piece in pieces:
+            if len(self._head) < heads.HEAD_BYTES:
+                self._head += piece[: heads.HEAD_BYTES - len(self._head)]
+            self._digest.update(piece)
+            self._size += len(piece)
+            waiting.append(piece)
         try:
-            self._put(data)
+            self._put(waiting)
         except OSError as error:
             self.abort()
             raise _disk(error) from error
 
-    def _put(self, data: memoryview) -> None:
-        while data:
-            written = os.write(self._handle, data)
-            data = data[written:]
+    def _put(self, waiting: list[bytes | memoryview]) -> None:
+        left = sum(map(len, waiting))
+        while left:
+            written = os.writev(self._handle, waiting[:_PIECES])
+            left -= written
+            while waiting and written >= len(waiting[0]):
+                written -= len(waiting.pop(0))
+            if written:
+                waiting[0] = waiting[0][written:]
 
     def close(self) -> Landed:
         """Check what the object is, make it durable, show it under ``incoming``.
 
         Raises Mismatch, Unreadable, DiskFull or Transient; nothing is left behind then.
         """
+        incoming = self._incoming
         try:
-            landed = Landed(path=self._final, instance=self._instance(), origin=self._origin, at=time.time())
-            if self._incoming.durable:
+            path = f"{incoming.path}/{self._final}"
+            landed = Landed(path=path, instance=self._instance(), origin=self._origin, at=time.time())
+            if incoming.durable:
                 os.fdatasync(self._handle)
-            os.replace(self._part, self._final)
-            if self._incoming.durable:
-                self._incoming.sync()
+            folder = incoming.descriptor
+            os.replace(self._part, self._final, src_dir_fd=folder, dst_dir_fd=folder)
+            self._part = ""
+            if incoming.durable:
+                incoming.sync()
         except OSError as error:
-            self._final.unlink(missing_ok=True)
+            self._remove(self._final)
             raise _disk(error) from error
         finally:
             self.abort()
@@ -164,11 +183,18 @@ class Sink:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
-            self._part.unlink(missing_ok=True)
+            if self._part:
+                self._remove(self._part)
+
+    def _remove(self, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=self._incoming.descriptor)
+        except FileNotFoundError:
+            pass
 
     def _instance(self) -> Instance:
         sop_class, sop_instance, syntax = self._uids
-        header = read_header(bytes(self._head), self._handle, len(self._meta), self._size, syntax)
+        header = read_header(self._head, self._handle, len(self._meta), self._size, syntax)
         if header["SOPInstanceUID"] != sop_instance or header["SOPClassUID"] != sop_class:
             raise Mismatch("the data set's SOP Class or SOP Instance UID differs from the request's")
         return describe(header, syntax, self._size + len(self._meta), self._digest.hexdigest())
@@ -181,7 +207,7 @@ def _disk(error: OSError) -> Transient:
     return Transient(f"the node cannot write to its disk ({name})")
 
 
-def read_header(head: bytes, handle: int, offset: int, size: int, syntax: str) -> dict[str, Any]:
+def read_header(head: bytes | bytearray, handle: int, offset: int, size: int, syntax: str) -> dict[str, Any]:
     """The index elements of the data set, at first from its head in memory, else from the file.
 
     Raises Unreadable when it is no data set or one of its UIDs is missing or malformed.
@@ -232,20 +258,26 @@ def _element(tag: int, vr: bytes, value: bytes, pad: bytes = b"\0") -> bytes:
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, origin: Origin) -> bytes:
     """Preamble and file meta information (PS3.10 7.1) in front of the bytes as they were received."""
-    body = b"".join(
-        (
-            _element(0x00020001, b"OB", b"\0\1"),
-            _element(0x00020002, b"UI", sop_class_uid.encode("ascii")),
-            _element(0x00020003, b"UI", sop_instance_uid.encode("ascii")),
-            _element(0x00020010, b"UI", transfer_syntax_uid.encode("ascii")),
-            _element(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-            _element(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"), b" "),
-            _element(0x00020016, b"AE", origin.calling_ae.encode("ascii", "replace"), b" "),
-            _element(0x00020017, b"AE", origin.calling_ae.encode("ascii", "replace"), b" "),
-            _element(0x00020018, b"AE", origin.called_ae.encode("ascii", "replace"), b" "),
-        )
+    before, after = _meta_around(sop_class_uid, transfer_syntax_uid, origin.calling_ae, origin.called_ae)
+    named = _element(0x00020003, b"UI", sop_instance_uid.encode("ascii"))
+    length = struct.pack("<L", len(before) + len(named) + len(after))
+    return b"".join((_PREAMBLE, _element(0x00020000, b"UL", length), before, named, after))
+
+
+@lru_cache(maxsize=256)
+def _meta_around(sop_class_uid: str, transfer_syntax_uid: str, calling: str, called: str) -> tuple[bytes, bytes]:
+    """What the objects of a peer share, before and after the SOP Instance UID."""
+    source, receiver = calling.encode("ascii", "replace"), called.encode("ascii", "replace")
+    before = _element(0x00020001, b"OB", b"\0\1") + _element(0x00020002, b"UI", sop_class_uid.encode("ascii"))
+    after = (
+        _element(0x00020010, b"UI", transfer_syntax_uid.encode("ascii")),
+        _element(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
+        _element(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"), b" "),
+        _element(0x00020016, b"AE", source, b" "),
+        _element(0x00020017, b"AE", source, b" "),
+        _element(0x00020018, b"AE", receiver, b" "),
     )
-    return b"\0" * 128 + b"DICM" + _element(0x00020000, b"UL", struct.pack("<L", len(body))) + body
+    return before, b"".join(after)
 
 
 def read_landed(path: Path) -> Landed:
@@ -264,7 +296,7 @@ def read_landed(path: Path) -> Landed:
         header = read_header(head, file.fileno(), offset, size - offset, meta[0x00020010])
     origin = Origin(association="", calling_ae=meta.get(0x00020016, ""), called_ae=meta.get(0x00020018, ""), address="")
     instance = describe(header, meta[0x00020010], size, digest.hexdigest())
-    return Landed(path=path, instance=instance, origin=origin, at=path.stat().st_mtime)
+    return Landed(path=str(path), instance=instance, origin=origin, at=path.stat().st_mtime)
 
 
 def _read_meta(raw: bytes) -> dict[int, str]:

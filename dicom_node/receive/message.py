@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 
 C_STORE_RQ = b"\x01\x00"
 NO_DATA_SET = b"\x01\x01"
 
 _COMMAND = struct.Struct("<HHL").unpack_from
+_HEAD = struct.Struct("<HHL").pack
+_GROUP_LENGTH = struct.Struct("<HHLL").pack
+_PDV_HEAD = struct.Struct(">BBLLBB").pack
 
 
-def parse_command(raw: memoryview | bytes) -> dict[int, bytes]:
+def parse_command(raw: memoryview | bytes | bytearray) -> dict[int, bytes]:
     """The elements of a command set by element number (PS3.7 6.3.1: group 0000, implicit VR little endian)."""
+    raw = bytes(raw)
     fields: dict[int, bytes] = {}
-    at = 0
-    while at + 8 <= len(raw):
-        _, element, length = _COMMAND(raw, at)
-        fields[element] = bytes(raw[at + 8 : at + 8 + length])
+    at, end = 8, len(raw)
+    while at <= end:
+        _, element, length = _COMMAND(raw, at - 8)
+        fields[element] = raw[at : at + length]
         at += 8 + length
     return fields
 
@@ -29,16 +34,22 @@ def uid(raw: bytes) -> str:
 
 def store_response(context: int, request: Mapping[int, bytes], status: int, comment: str = "") -> bytes:
     """A C-STORE-RSP (PS3.7 9.3.1.2) as one P-DATA-TF PDU."""
-    body = _element(0x0002, request.get(0x0002, b"")) + _element(0x0100, b"\x01\x80")
-    body += _element(0x0120, request[0x0110]) + _element(0x0800, NO_DATA_SET)
-    body += _element(0x0900, struct.pack("<H", status))
-    if comment:
-        body += _element(0x0902, comment.encode("ascii", "replace"))
-    body += _element(0x1000, request.get(0x1000, b""))
-    body = _element(0x0000, struct.pack("<L", len(body))) + body
-    return struct.pack(">BBLLBB", 4, 0, len(body) + 6, len(body) + 2, context, 3) + body
+    instance = _element(0x1000, request.get(0x1000, b""))
+    said = _element(0x0902, comment.encode("ascii", "replace")) if comment else b""
+    before, after = _around(request.get(0x0002, b""), status)
+    body = b"".join((before, _element(0x0120, request[0x0110]), after, said, instance))
+    length = len(body) + 12
+    return _PDV_HEAD(4, 0, length + 6, length + 2, context, 3) + _GROUP_LENGTH(0, 0, 4, len(body)) + body
+
+
+@lru_cache(maxsize=256)
+def _around(sop_class: bytes, status: int) -> tuple[bytes, bytes]:
+    """What the responses of an association share, before and after the message ID."""
+    before = _element(0x0002, sop_class) + _element(0x0100, b"\x01\x80")
+    return before, _element(0x0800, NO_DATA_SET) + _element(0x0900, struct.pack("<H", status))
 
 
 def _element(number: int, value: bytes) -> bytes:
-    value += b" " * (len(value) % 2)
-    return struct.pack("<HHL", 0, number, len(value)) + value
+    if len(value) % 2:
+        value += b"\0"
+    return _HEAD(0, number, len(value)) + value

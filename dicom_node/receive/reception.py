@@ -6,7 +6,6 @@ memory stays flat whatever the size of the object.
 
 from __future__ import annotations
 
-import select
 import struct
 from collections.abc import Mapping
 from typing import Any, cast
@@ -16,10 +15,9 @@ from pynetdicom.dul import DULServiceProvider
 from dicom_node.receive.intake import Desk, Intake, Request
 from dicom_node.receive.landing import Origin
 from dicom_node.receive.message import C_STORE_RQ, NO_DATA_SET, parse_command, store_response, uid
-from dicom_node.receive.wire import BrokenProtocol, Gone, StreamSocket
+from dicom_node.receive.wire import BrokenProtocol, StreamSocket
 
 COMMAND_BYTES = 16 * 1024
-POLL_MS = 250  #: how late an abort of ours is noticed on a quiet link
 
 _U32 = struct.Struct(">L").unpack_from
 
@@ -33,13 +31,10 @@ class Reception:
         self._assoc = dul.assoc
         self._command = bytearray()
         self._fields: Mapping[int, bytes] = {}
+        self._parsed = False  #: whether these are those of the command that comes next
         self._intake: Intake | None = None
+        self._pieces: list[memoryview] = []  # of the data set; they lie in the link's buffer
         self._origin: Origin | None = None
-        self._poll = select.poll()
-        try:
-            self._poll.register(self._link.peer, select.POLLIN)
-        except ValueError as error:
-            raise Gone("closed") from error
 
     def run(self) -> bool:
         """Serve; returns whether any byte was taken. Raises Gone or BrokenProtocol; nothing half-written stays."""
@@ -48,7 +43,6 @@ class Reception:
             while self._await_pdu():
                 self._take_pdu()
                 served = True
-                self._dul._idle_timer.restart()
         finally:
             self._let_go()
         return served
@@ -59,7 +53,7 @@ class Reception:
         between = self._intake is None and not self._command
         if between and not self._await_byte():
             return False
-        link.fill(6)
+        self._fill(6)
         kind, length = link.buffer[link.start], _U32(link.buffer, link.start + 2)[0]
         if kind != 4:
             self._let_go()
@@ -74,13 +68,15 @@ class Reception:
     def _await_byte(self) -> bool:
         """Wait, without spinning, for the next message to begin. False: something else is to be done."""
         link, dul = self._link, self._dul
-        while not (link.unread or link.held_back or self._poll.poll(POLL_MS)):
+        while not link.unread:
             if dul._kill_thread or dul.to_provider_queue.queue or dul._idle_timer.expired or self._assoc._kill:
                 return False
+            link.listen()
         link.pace.begin()
         return True
 
     def _let_go(self) -> None:
+        self._pieces.clear()
         if self._intake is not None:
             self._intake.abort()
             self._intake = None
@@ -91,8 +87,20 @@ class Reception:
         if length < 6 or link.buffer[link.start + 11] & 3 != 3:
             return False
         size = _U32(link.buffer, link.start + 6)[0]
-        fields = parse_command(link.view[link.start + 12 : link.start + 10 + size])
-        return fields.get(0x0100) == C_STORE_RQ and fields.get(0x0800) != NO_DATA_SET
+        self._fields = fields = parse_command(link.view[link.start + 12 : link.start + 10 + size])
+        self._parsed = fields.get(0x0100) == C_STORE_RQ and fields.get(0x0800) != NO_DATA_SET
+        return self._parsed
+
+    def _fill(self, need: int) -> None:
+        """Have so many unread bytes. What was read before is handed on first: its place may be taken."""
+        if self._link.unread < need:
+            self._hand_on()
+            self._link.fill(need)
+
+    def _hand_on(self) -> None:
+        if self._pieces and self._intake is not None:
+            self._intake.write(self._pieces)
+            self._pieces.clear()
 
     def _take_pdu(self) -> None:
         """Take one P-DATA-TF, fragment by fragment (PS3.8 Figure 9-2)."""
@@ -100,11 +108,12 @@ class Reception:
         left = _U32(link.buffer, link.start + 2)[0]
         link.start += 6
         while left:
-            link.fill(6)
-            length, context, control = _U32(link.buffer, link.start)[0], *link.buffer[link.start + 4 : link.start + 6]
+            self._fill(6)
+            buffer, at = link.buffer, link.start
+            length, context, control = _U32(buffer, at)[0], buffer[at + 4], buffer[at + 5]
             if length < 2 or length + 4 > left:
                 raise BrokenProtocol("a fragment is longer than its PDU")
-            link.start += 6
+            link.start = at + 6
             left -= 4 + length
             if control & 1:
                 self._take_command(length - 2, context, bool(control & 2))
@@ -119,10 +128,11 @@ class Reception:
         self._command += link.view[link.start : link.start + length]
         link.start += length
         if last:
-            self._fields = parse_command(bytes(self._command))
+            if not self._parsed:
+                self._fields = parse_command(self._command)
+            self._parsed = False
             if self._fields.get(0x0100) != C_STORE_RQ or 0x0110 not in self._fields:
                 raise BrokenProtocol("not a C-STORE request")
-            link.acknowledge()
             self._intake = self._begin(context)
 
     def _begin(self, context: int) -> Intake:
@@ -141,22 +151,33 @@ class Reception:
         return self._desk.begin(request)
 
     def _take_data(self, length: int, context: int, last: bool) -> None:
-        link, intake = self._link, self._intake
-        if intake is None:
+        link = self._link
+        if self._intake is None:
             raise BrokenProtocol("a data set without a command")
         while length:
-            if not link.unread:
+            start, end = link.start, link.end
+            if start == end:
+                self._hand_on()
                 link.more()
-            size = min(length, link.unread)
-            intake.write(link.view[link.start : link.start + size])
-            link.start += size
+                continue
+            size = min(length, end - start)
+            self._pieces.append(link.view[start : start + size])
+            link.start = start + size
             length -= size
         if last:
-            self._intake = None
-            self._command.clear()
-            status = intake.close()
-            link.answer(store_response(context, self._fields, status.code, status.comment))
-            link.pace.begin()
+            self._answer(context)
+
+    def _answer(self, context: int) -> None:
+        """The data set is whole: close it and say what became of it."""
+        intake, link = self._intake, self._link
+        assert intake is not None
+        self._hand_on()
+        self._intake = None
+        self._command.clear()
+        status = intake.close()
+        link.answer(store_response(context, self._fields, status.code, status.comment))
+        link.pace.begin()
+        self._dul._idle_timer.restart()
 
 
 def origin_of(assoc: Any) -> Origin:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from dicom_node.receive.index import Event, Refused
+from dicom_node.receive.events import Event, Refused
 from dicom_node.receive.intake import Counters
 from dicom_node.receive.landing import Origin
 

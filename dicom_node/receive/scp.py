@@ -7,6 +7,7 @@ import logging
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +20,12 @@ from pynetdicom.transport import AssociationServer
 from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, NodeConfig, PeerSection
 from dicom_node.deliver.tls import Files
 from dicom_node.receive import contexts, stream
-from dicom_node.receive.index import Closed, Index, Opened
+from dicom_node.receive.events import Closed, Opened
+from dicom_node.receive.feed import Feed
 from dicom_node.receive.intake import FrontDesk, Request
 from dicom_node.receive.landing import Origin
 from dicom_node.receive.limits import Limits
+from dicom_node.receive.notices import NoticeDesk
 from dicom_node.receive.policy import Caller, Refusal, admit
 from dicom_node.receive.reception import origin_of
 from dicom_node.receive.refusals import Refusals
@@ -46,14 +49,15 @@ class Scp:
     """A listening AE. ``stop`` lets associations end, then cuts them."""
 
     def __init__(
-        self, config: NodeConfig, desk: FrontDesk, index: Index, on_report: OnReport, *, streaming: bool = True
+        self, config: NodeConfig, desk: FrontDesk, feed: Feed, on_report: OnReport, *, streaming: bool = True
     ) -> None:
-        self._config, self._desk, self._index, self._on_report = config, desk, index, on_report
+        self._config, self._desk, self._feed, self._on_report = config, desk, feed, on_report
         self._open: dict[str, tuple[str, Association]] = {}  # by name: calling AE title, association
         self._lock = threading.Lock()
         self._servers: list[AssociationServer] = []
-        self._refusals = Refusals(index.tell, desk.counters)
+        self._refusals = Refusals(feed.tell, desk.counters)
         self._contexts = stream.SharedContexts(contexts.accepted())
+        self._notices = NoticeDesk(feed.ask)
         self._peers = {peer.ae_title: peer for peer in config.receive.peers}
         desk.limits = Limits(config.receive)
         self.streaming = streaming and not stream.fits()
@@ -152,6 +156,8 @@ class Scp:
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_EVENT_REPORT, self._report),
+            (evt.EVT_N_CREATE, self._notices.create),
+            (evt.EVT_N_SET, self._notices.set),
         ]
 
     def _requested(self, event: evt.Event) -> None:
@@ -191,13 +197,13 @@ class Scp:
         peer = self._peers.get(calling)
         if peer is None or not peer.sop_classes:
             return
-        allowed = {*peer.sop_classes, contexts.VERIFICATION, contexts.STORAGE_COMMITMENT}
+        allowed = {*peer.sop_classes, *contexts.SERVICES}
         offered = [context for context in self._contexts if str(context.abstract_syntax) in allowed]
         assoc.acceptor.supported_contexts = stream.SharedContexts(offered)
 
     def _established(self, event: evt.Event) -> None:
         origin = origin_of(event.assoc)
-        self._index.tell(Opened(origin=origin))
+        self._feed.tell(Opened(origin=origin, at=time.time()))
         peer = self._peers.get(origin.calling_ae)
         if peer is None or not peer.sop_classes:
             return
@@ -211,7 +217,7 @@ class Scp:
             known = self._open.pop(event.assoc.name, None)
         if known is not None:
             ending = "released" if event.assoc.is_released else "aborted"
-            self._index.tell(Closed(association=event.assoc.name, ending=ending))
+            self._feed.tell(Closed(association=event.assoc.name, ending=ending))
 
     def _cut(self, event: evt.Event) -> None:
         """The connection is closed. A release or an abort is told by its own event, a moment before or after."""
@@ -236,7 +242,7 @@ class Scp:
         )
         intake = self._desk.begin(request)
         if message.DataSet is not None:
-            intake.write(message.DataSet.getbuffer())
+            intake.write([message.DataSet.getbuffer()])
         return intake.close().code
 
     def _report(self, event: evt.Event) -> tuple[int, None]:

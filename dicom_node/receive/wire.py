@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pynetdicom.transport import AssociationSocket
 
 AHEAD_BYTES = 64 * 1024  #: read beyond one PDU of the announced maximum
-TICK_SECONDS = 1.0  #: a read that gets nothing is looked at so often
+TICK_SECONDS = 0.25  #: a read that gets nothing is looked at so often, and an abort of ours noticed so late
 
 
 class BrokenProtocol(Exception):
@@ -100,11 +100,6 @@ class StreamSocket(AssociationSocket):
         return self.end - self.start
 
     @property
-    def held_back(self) -> bool:
-        """Whether the TLS layer holds bytes that a poll of the descriptor does not show."""
-        return isinstance(self.peer, ssl.SSLSocket) and self.peer.pending() > 0
-
-    @property
     def ready(self) -> bool:
         """See AssociationSocket: whether there is something to read."""
         if self.socket is not None and self.unread:
@@ -144,20 +139,33 @@ class StreamSocket(AssociationSocket):
         self.start = self.end = 0
         self._receive()
 
+    def listen(self) -> None:
+        """Wait a tick for a message to begin, in the empty buffer. Raises Gone."""
+        self.start = self.end = 0
+        self._read()
+
     def _receive(self) -> None:
-        while True:
-            try:
-                got = self.peer.recv_into(self.view[self.end :])
-            except (BlockingIOError, TimeoutError, InterruptedError):
-                self.pace.count(0)
-                continue
-            except (OSError, ValueError) as error:
-                raise Gone(str(error)) from error
-            if not got:
-                raise Gone("closed")
-            self.end += got
-            self.pace.count(got)
-            return
+        """Read at least a byte in the middle of a message. Raises Gone."""
+        try:
+            self.acknowledge()
+        except OSError as error:
+            raise Gone(str(error)) from error
+        while not (got := self._read()):
+            self.pace.count(0)
+        self.pace.count(got)
+
+    def _read(self) -> int:
+        """What there is, nothing after a tick. Raises Gone."""
+        try:
+            got = self.peer.recv_into(self.view[self.end :])
+        except (BlockingIOError, TimeoutError, InterruptedError):
+            return 0
+        except (OSError, ValueError) as error:
+            raise Gone(str(error)) from error
+        if not got:
+            raise Gone("closed")
+        self.end += got
+        return got
 
     def _shutdown_socket(self) -> None:
         """Close it, too, after the peer has reset it: the base class then leaves the descriptor open."""

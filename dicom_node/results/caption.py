@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont
 
 from dicom_node.results import statement
 from dicom_node.results.identity import series_description
+from dicom_node.results.language import Language, language
 from storage.facts.prediction import Prediction
 
 FONT_PIXELS = 15  #: legible at 512 pixels
 _LINE = 20  #: height of a line, pixels
 _MARGIN = 8
 _MOST_LINES = 12
+
+_SPELLED = {
+    "ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "…": "...", "×": "x", "–": "-",
+    "—": "-", "±": "+/-", "µ": "u", "≥": ">=", "≤": "<=", "²": "2", "³": "3",
+}  # fmt: skip
 
 Line = tuple[str, tuple[int, int, int]]
 _WHITE, _GREY = (255, 255, 255), (170, 170, 170)
@@ -25,37 +33,76 @@ def font(pixels: int = FONT_PIXELS) -> ImageFont.FreeTypeFont | ImageFont.ImageF
     return ImageFont.load_default(size=pixels)
 
 
-def under(picture: Image.Image, prediction: Prediction, where: str = "") -> Image.Image:
-    """The picture with its caption below; ``where`` says which image it is."""
+def drawable(text: str) -> str:
+    """The text in characters that the font has: umlauts are spelled out, accents dropped, others a question mark."""
+    return "".join(char if _has(char) else _spelled(char) for char in text)
+
+
+@cache
+def _has(char: str) -> bool:
+    return char.isspace() or bytes(font().getmask(char)) != bytes(font().getmask("\uffff"))
+
+
+def _spelled(char: str) -> str:
+    if char in _SPELLED:
+        return _SPELLED[char]
+    base = unicodedata.normalize("NFKD", char)[0]
+    return base if base != char and _has(base) else "?"
+
+
+def under(picture: Image.Image, prediction: Prediction, where: str = "", spoken: Language | None = None) -> Image.Image:
+    """The picture with its caption below, in English unless told otherwise; ``where`` says which image it is."""
+    spoken = spoken or language()
+    lines = _lines(prediction, spoken)
     width = picture.width - 2 * _MARGIN
-    lines = [(part, colour) for text, colour in _lines(prediction) for part in _wrap(text, width)]
-    if len(lines) > _MOST_LINES:
-        lines = [*lines[: _MOST_LINES - 1], ("… more in the report", _GREY)]
-    if where:
-        lines.append((where, _GREY))
+    wrapped = [(part, colour) for text, colour in lines for part in _wrap(text, width)]
+    if len(wrapped) > _MOST_LINES:
+        wrapped = [*wrapped[: _MOST_LINES - 1], (spoken.say("more"), _GREY)]
+    return written(picture, [*wrapped, *([(where, _GREY)] if where else [])])
+
+
+def sentences(picture: Image.Image, texts: Sequence[str]) -> Image.Image:
+    """The picture with sentences below, the first of them a title."""
+    width = picture.width - 2 * _MARGIN
+    coloured = zip(texts, (_WHITE, *[_GREY] * len(texts)), strict=False)
+    return written(picture, [(part, colour) for text, colour in coloured for part in _wrap(text, width)])
+
+
+def written(picture: Image.Image, lines: Sequence[Line]) -> Image.Image:
+    """The picture with lines of text below, each in its colour."""
     whole = Image.new("RGB", (picture.width, picture.height + _LINE * len(lines) + 2 * _MARGIN), (20, 20, 20))
     whole.paste(picture, (0, 0))
     draw = ImageDraw.Draw(whole)
     for number, (text, colour) in enumerate(lines):
-        draw.text((_MARGIN, picture.height + _MARGIN + _LINE * number), text, colour, font())
+        draw.text((_MARGIN, picture.height + _MARGIN + _LINE * number), drawable(text), colour, font())
     return whole
 
 
-def _lines(prediction: Prediction) -> list[Line]:
+def _lines(prediction: Prediction, spoken: Language) -> list[Line]:
+    """All that was said, research label first; a failure says why and nothing else."""
     lines: list[Line] = [(series_description(prediction.algorithm), _WHITE)]
-    lines += [(statement.finding(finding), _WHITE) for finding in prediction.findings]
     if prediction.reason is not None:
-        lines += [(sentence, _WHITE) for sentence in statement.outcome(prediction)]
-    lines += [(statement.measurement(given), _WHITE) for given in prediction.measurements]
+        lines += [(sentence, _WHITE) for sentence in statement.outcome(prediction, spoken)]
+    if not statement.was_analysed(prediction):
+        return lines
+    lines += [(statement.finding(finding, spoken), _WHITE) for finding in prediction.findings]
+    lines += [(statement.grade(grade, spoken), _WHITE) for grade in prediction.grades if grade.detection is None]
+    for found in prediction.detections:
+        colour = lighter(found.colour)
+        lines.append((statement.detection(found, len(prediction.frames), spoken), colour))
+        of_it = (grade for grade in prediction.grades if grade.detection == found.number)
+        lines += [(statement.grade(grade, spoken), colour) for grade in of_it]
+        lines += [(statement.measurement(given, spoken, found.label), colour) for given in found.measurements]
+    lines += [(statement.measurement(given, spoken), _WHITE) for given in prediction.measurements]
     for segment in prediction.segments:
         for given in segment.measurements:
-            lines.append((statement.measurement(given, segment.label), _lighter(segment.colour)))
+            lines.append((statement.measurement(given, spoken, segment.label), lighter(segment.colour)))
         if not segment.measurements:
-            lines.append((segment.label, _lighter(segment.colour)))
+            lines.append((segment.label, lighter(segment.colour)))
     return lines
 
 
-def _lighter(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+def lighter(colour: tuple[int, int, int]) -> tuple[int, int, int]:
     """A dark colour on the dark ground is lightened until it can be read."""
     red, green, blue = (c + (255 - c) // 3 for c in colour)
     return red, green, blue

@@ -16,12 +16,16 @@ from dicom_node.results.source import Source
 from storage.facts.prediction import Code, Frame
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_SOURCE_IMAGE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")
+SOURCE_IMAGE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")
 _UNPAIRED = """
     ABDOMEN AORTA BLADDER BRAIN CERVIX CHEST COCCYX COLON CSPINE CTSPINE DUODENUM ESOPHAGUS GALLBLADDER HEAD HEART JAW
     LIVER LSPINE LSSPINE MEDIASTINUM MOUTH NECK NOSE PANCREAS PELVIS PENIS PROSTATE RECTUM SACRUM SELLA SKULL SPINE
     SPLEEN SSPINE STERNUM STOMACH THYMUS THYROID TLSPINE TONGUE TRACHEA TSPINE UTERUS VAGINA WHOLEBODY
 """  #: body parts that have no side (PS3.16 Annex L)
+_DRAWN = {
+    "sc": "Outlines and caption of a model's result, drawn on one image",
+    "sc-map": "A map of a model's result in colours, drawn on one image",
+}
 _LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
@@ -35,16 +39,16 @@ class Picture:
     sides: Sides
 
 
-def capture(naming: Naming, source: Source, picture: Picture) -> Dataset:
+def capture(naming: Naming, source: Source, picture: Picture, kind: str = "sc") -> Dataset:
     """The picture in true colours. It has no patient data burnt in, and it is not for measuring."""
-    dataset = begin(naming, source, Filing(sop_class_uid=SECONDARY_CAPTURE, modality="OT", kind="sc"))
+    dataset = begin(naming, source, Filing(sop_class_uid=SECONDARY_CAPTURE, modality="OT", kind=kind))
     dataset.BodyPartExamined = source.header.get("BodyPartExamined", "")
-    _say_laterality(dataset, source)
+    say_laterality(dataset, source)
     dataset.ConversionType = "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.PatientOrientation = [picture.sides.right, picture.sides.bottom] if picture.sides.right else []
     dataset.BurnedInAnnotation = "NO"
-    dataset.DerivationDescription = "Outlines and caption of a model's result, drawn on one image"
+    dataset.DerivationDescription = _DRAWN[kind]
     image = source.image(picture.frame.sop_instance_uid)
     dataset.SourceImageSequence = [_reference(picture.frame)]
     dataset.LossyImageCompression = str(image.get("LossyImageCompression", "00")) or "00"
@@ -70,7 +74,7 @@ def as_png(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def _say_laterality(dataset: Dataset, source: Source) -> None:
+def say_laterality(dataset: Dataset, source: Source) -> None:
     """Laterality (PS3.3 C.7.3.1) of paired parts, and of unknown ones; empty where the source does not say it."""
     if source.laterality:
         dataset.Laterality = source.laterality
@@ -83,5 +87,5 @@ def _reference(frame: Frame) -> Dataset:
     made.ReferencedSOPClassUID, made.ReferencedSOPInstanceUID = frame.sop_class_uid, frame.sop_instance_uid
     if frame.number is not None:
         made.ReferencedFrameNumber = frame.number
-    made.PurposeOfReferenceCodeSequence = [item(_SOURCE_IMAGE)]
+    made.PurposeOfReferenceCodeSequence = [item(SOURCE_IMAGE)]
     return made

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicom_node.results import check_frames, check_other, check_seg, check_sr
+from dicom_node.results import check_frames, check_made, check_other, check_seg, check_sr
 from dicom_node.results.frames import Frames
-from dicom_node.results.reading import FORMAT_ERRORS, code_of, first, text_of
+from dicom_node.results.reading import FORMAT_ERRORS, code_of, first, first_of, text_of
 
 #: Type 1 attributes that every result has; the last six say who answers for it.
 _REQUIRED = (
@@ -21,6 +21,8 @@ _REQUIRED = (
     "InstanceNumber", "ContentDate", "ContentTime", "SeriesDescription", "Manufacturer", "ManufacturerModelName",
     "DeviceSerialNumber", "SoftwareVersions",
 )  # fmt: skip
+#: What stands for them in a presentation state (PS3.3 C.11.10).
+_OF_PRESENTATIONS = {"ContentDate": "PresentationCreationDate", "ContentTime": "PresentationCreationTime"}
 #: Type 2: there, even if empty (Patient and General Study modules).
 _PRESENT = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
@@ -51,13 +53,18 @@ def _of_class(dataset: Dataset) -> Callable[[Dataset], Iterator[str]]:
         return check_sr.faults
     if dataset.get("SOPClassUID") in check_other.CHECKS:
         return check_other.CHECKS[str(dataset.SOPClassUID)]
+    if dataset.get("SOPClassUID") in check_made.IMAGES and first_of(dataset, "ImageType") != "DERIVED":
+        return lambda _: iter(["the image is not derived: it is none that this node sends"])
+    if dataset.get("SOPClassUID") in check_made.CHECKS:
+        return check_made.CHECKS[str(dataset.SOPClassUID)]
     return lambda found: iter([f"SOP class {found.get('SOPClassUID')} is none that this node sends"])
 
 
 def _common(dataset: Dataset) -> Iterator[str]:
     for keyword in _REQUIRED:
-        if not text_of(dataset, keyword):
-            yield f"{keyword} is missing or empty"
+        wanted = _OF_PRESENTATIONS.get(keyword, keyword) if dataset.get("Modality") == "PR" else keyword
+        if not text_of(dataset, wanted):
+            yield f"{wanted} is missing or empty"
     for keyword in _PRESENT:
         if keyword not in dataset:
             yield f"{keyword} is missing (type 2)"

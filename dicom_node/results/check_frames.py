@@ -18,14 +18,19 @@ _IN_FULL = 32  #: frames that are judged like those of any object
 
 def faults(header: Dataset, frames: Frames) -> Iterator[str]:
     """What is wrong with the frames together."""
-    if header.get("NumberOfFrames") != len(frames.items) or not frames.items:
-        yield f"NumberOfFrames is {header.get('NumberOfFrames')}, but {len(frames.items)} frames are described"
-    if len(set(frames.items)) < len(frames.items):
+    number = len(frames.items)
+    if (number and header.get("NumberOfFrames") != number) or (not number and "NumberOfFrames" in header):
+        yield f"NumberOfFrames is {header.get('NumberOfFrames')}, but {number} frames are described"
+    if len(set(frames.items)) < number:
         yield "two frames say the same of themselves"
-    bits = len(frames.items) * int(header.get("Rows") or 0) * int(header.get("Columns") or 0)
-    wanted = (bits + 7) // 8
-    if frames.length is not None and frames.length != wanted + wanted % 2:
-        yield f"PixelData has {frames.length} bytes, {wanted + wanted % 2} are needed for its frames"
+    wanted = _length(header, frames, number or 1)
+    if frames.length is not None and frames.length != wanted:
+        yield f"the pixel data have {frames.length} bytes, {wanted} are needed for the frames"
+
+
+def _length(header: Dataset, frames: Frames, number: int) -> int:
+    bits = number * int(header.get("Rows") or 0) * int(header.get("Columns") or 0) * frames.bits
+    return (bits + 15) // 16 * 2
 
 
 def sample(header: Dataset, frames: Frames) -> Dataset:
@@ -33,14 +38,17 @@ def sample(header: Dataset, frames: Frames) -> Dataset:
     made = Dataset()
     made.update(header)  # elements are shared: those that differ are put anew
     made.file_meta = header.file_meta
-    last = len(frames.items) - 1
-    chosen = sorted({round(i * last / max(_IN_FULL - 1, 1)) for i in range(_IN_FULL)})
-    groups = [_read(frames.items[i]) for i in chosen if i >= 0]
-    made.add_new("PerFrameFunctionalGroupsSequence", "SQ", groups)
-    made.add_new("NumberOfFrames", "IS", len(groups))
-    bits = len(groups) * int(header.get("Rows") or 0) * int(header.get("Columns") or 0)
+    number = len(frames.items)
+    if number:
+        last = number - 1
+        chosen = sorted({round(i * last / max(_IN_FULL - 1, 1)) for i in range(_IN_FULL)})
+        groups = [_read(frames.items[i]) for i in chosen]
+        made.add_new("PerFrameFunctionalGroupsSequence", "SQ", groups)
+        number = len(groups)
+        made.add_new("NumberOfFrames", "IS", number)
     if frames.length is not None:
-        made.PixelData = bytes((bits + 15) // 16 * 2)
+        element, representation = frames.element
+        made.add_new(0x7FE00000 + element, representation.decode(), bytes(_length(header, frames, number or 1)))
     return made
 
 

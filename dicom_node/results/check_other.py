@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from pydicom.dataset import Dataset
 
+from dicom_node.results import check_made
 from dicom_node.results.reading import code_of, first, text_of
 
 #: CID 7010, as far as used: title, and whether a note with it retires what it lists.
@@ -14,6 +15,9 @@ _LISTED = ("IMAGE", "COMPOSITE")
 
 
 def _capture(dataset: Dataset) -> Iterator[str]:
+    if dataset.get("PhotometricInterpretation") != "RGB" and "DerivationCodeSequence" in dataset:
+        yield from check_made.image(dataset)
+        return
     if dataset.get("ConversionType") != "WSD":
         yield "ConversionType is not WSD"
     if list(dataset.get("ImageType") or [])[:2] != ["DERIVED", "SECONDARY"]:

@@ -22,7 +22,7 @@ _TITLES = {
 }
 #: Relationships of the content that we write (PS3.3 A.35.1 and A.35.13): what may stand under what, and how.
 _RELATIONS = {
-    ("CONTAINER", "CONTAINS"): {"CODE", "NUM", "SCOORD", "TEXT", "UIDREF", "IMAGE", "CONTAINER"},
+    ("CONTAINER", "CONTAINS"): {"CODE", "NUM", "SCOORD", "SCOORD3D", "TEXT", "UIDREF", "IMAGE", "CONTAINER"},
     ("CONTAINER", "HAS OBS CONTEXT"): {"TEXT", "CODE", "UIDREF"},
     ("CONTAINER", "HAS ACQ CONTEXT"): {"TEXT", "CODE", "UIDREF"},
     ("CONTAINER", "HAS CONCEPT MOD"): {"TEXT", "CODE"},
@@ -30,11 +30,13 @@ _RELATIONS = {
     ("NUM", "HAS PROPERTIES"): {"TEXT", "CODE", "NUM"},
     ("SCOORD", "SELECTED FROM"): {"IMAGE"},
 }
-_BASIC_TYPES = {"CONTAINER", "TEXT", "CODE", "UIDREF", "IMAGE"}
+_BASIC_TYPES = {"CONTAINER", "TEXT", "CODE", "UIDREF"}  #: IMAGE is allowed, but OHIF goes black over it
 _VALUES = {
     "TEXT": "TextValue", "CODE": "ConceptCodeSequence", "NUM": "MeasuredValueSequence", "UIDREF": "UID",
-    "IMAGE": "ReferencedSOPSequence", "SCOORD": "GraphicData", "CONTAINER": "ContentSequence",
+    "IMAGE": "ReferencedSOPSequence", "SCOORD": "GraphicData", "SCOORD3D": "GraphicData",
+    "CONTAINER": "ContentSequence",
 }  # fmt: skip
+VOLUMETRIC_SERIES = 9011
 _UNNAMED = {"IMAGE", "SCOORD"}  #: value types whose concept name is optional
 _STATUS = {("111222", "DCM"), ("111223", "DCM"), ("111224", "DCM"), ("111225", "DCM")}
 _CATEGORY = {("RID49480", "RADLEX"), ("RID49481", "RADLEX"), ("RID49482", "RADLEX")}
@@ -114,7 +116,7 @@ def _evidence(dataset: Dataset) -> Iterator[str]:
     if not listed:
         yield "CurrentRequestedProcedureEvidenceSequence is missing or empty"
     images = [item for item in descendants(dataset) if item.get("ValueType") in ("IMAGE", "COMPOSITE")]
-    if not images:
+    if not images and dataset.SOPClassUID != _BASIC_TEXT:
         yield "it refers to no image"
     for item in images:
         target = first(item, "ReferencedSOPSequence")
@@ -156,6 +158,11 @@ def _text(dataset: Dataset) -> Iterator[str]:
         yield "there is no Findings section with a sentence in it: silence could be read as normal"
 
 
+def _is_volumetric(dataset: Dataset) -> bool:
+    """Whether it is the report for readers that follow the volume template: the number of its series says so."""
+    return bool(dataset.get("SeriesNumber") == VOLUMETRIC_SERIES)
+
+
 def _measurements(dataset: Dataset) -> Iterator[str]:
     given = {name(child): child for child in children(dataset)}
     procedure = code_of(first(given.get(("121058", "DCM"), Dataset()), "ConceptCodeSequence"))
@@ -173,7 +180,8 @@ def _measurements(dataset: Dataset) -> Iterator[str]:
         if name(group) != ("125007", "DCM"):
             yield f"item {index} of Imaging Measurements is no Measurement Group (125007, DCM)"
             continue
-        yield from (f"group {index}: {fault}" for fault in check_group.faults(group))
+        found = check_group.faults(group, volumetric=_is_volumetric(dataset))
+        yield from (f"group {index}: {fault}" for fault in found)
         tracked += [text_of(child, "UID") for child in children(group) if name(child) == ("112040", "DCM")]
     if len(set(tracked)) < len(tracked):
         yield "two groups have the same tracking UID: viewers merge them"

@@ -30,7 +30,6 @@ CURRENT_PROCEDURE_DESCRIPTIONS = _dcm("121064", "Current Procedure Descriptions"
 
 # Context
 LANGUAGE = _dcm("121049", "Language of Content Item and Descendants")
-ENGLISH = Code(value="en-US", scheme="RFC5646", meaning="English (United States)")
 OBSERVER_TYPE = _dcm("121005", "Observer Type")
 DEVICE = _dcm("121007", "Device")
 DEVICE_UID = _dcm("121012", "Device Observer UID")
@@ -55,8 +54,19 @@ PROCEDURE_DESCRIPTION = _dcm("121065", "Procedure Description")
 SOURCE = _sct("260753009", "Source")
 PROBABILITY = _dcm("122157", "Probability")
 THRESHOLD = _dcm("122411", "Threshold Value")
+CERTAINTY = _dcm("111012", "Certainty of Finding")
+PERCENT = Code(value="%", scheme="UCUM", meaning="Percent")
 NO_UNITS = Code(value="1", scheme="UCUM", meaning="no units")
+VOLUME_SURFACE = _dcm("121231", "Volume Surface")
+REFERENCED_SEGMENT = _dcm("121191", "Referenced Segment")
+SOURCE_SERIES = _dcm("121232", "Source series for segmentation")
 ANATOMICAL_STRUCTURE = _sct("91723000", "Anatomical Structure")
+
+# Maps (CID 7180)
+SALIENCY = _dcm("130404", "Saliency")
+CLASS_ACTIVATION = _dcm("130402", "Class activation")
+GRADIENT_WEIGHTED_CLASS_ACTIVATION = _dcm("130403", "Gradient-weighted class activation")
+UNCERTAIN = _sct("64957009", "Uncertain")
 
 # TID 4019
 ALGORITHM_FAMILY = _dcm("111000", "Algorithm Family")
@@ -80,6 +90,7 @@ PRESENCE: dict[Presence, Code] = {  # CID 240
     Presence.ABSENT: _sct("272519000", "Absent"),
     Presence.UNDETERMINED: _sct("373068000", "Undetermined"),
 }
+UNDETERMINED = PRESENCE[Presence.UNDETERMINED]
 #: CID 7035. The node's ladder runs upwards, the ACR's downwards: category 1 is to be told within minutes.
 URGENCY: dict[Urgency, Code] = {
     Urgency.STAT: Code(value="RID49480", scheme="RADLEX", meaning="ACR Category 1 Actionable Finding"),

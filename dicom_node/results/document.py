@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from highdicom.sr import CodeContentItem, TextContentItem, UIDRefContentItem
@@ -72,10 +72,30 @@ def document(sop_class_uid: str, root: Dataset, circumstance: Circumstance) -> D
     dataset.ReferencedPerformedProcedureStepSequence = []
     evidence = [reference(image) for image in (*source.images, *circumstance.made)]
     dataset.CurrentRequestedProcedureEvidenceSequence = hierarchy(evidence)
+    private = sorted({scheme for scheme in _schemes(root) if scheme.startswith("99")})
+    if private:
+        dataset.CodingSchemeIdentificationSequence = [_scheme(scheme, naming) for scheme in private]
     if circumstance.predecessors:
         dataset.PredecessorDocumentsSequence = hierarchy(circumstance.predecessors)
     stamp(dataset)
     return dataset
+
+
+def _schemes(item: Dataset) -> Iterator[str]:
+    """The coding schemes that a content item and all below it use."""
+    for keyword in ("ConceptNameCodeSequence", "ConceptCodeSequence"):
+        yield from (str(used.CodingSchemeDesignator) for used in item.get(keyword) or [])
+    for child in item.get("ContentSequence") or []:
+        yield from _schemes(child)
+
+
+def _scheme(designator: str, naming: Naming) -> Dataset:
+    """Who is responsible for a private coding scheme (PS3.3 C.12.1.1.17): the makers of the package that speaks it."""
+    made = Dataset()
+    made.CodingSchemeDesignator = designator
+    made.CodingSchemeName = f"Private codes of package {naming.prediction.algorithm.package}"
+    made.CodingSchemeResponsibleOrganization = naming.prediction.algorithm.manufacturer or naming.node.manufacturer
+    return made
 
 
 def hierarchy(references: Iterable[Reference]) -> list[Dataset]:
@@ -150,9 +170,10 @@ def image(one: Dataset, frame: int | None = None, relation: str = "CONTAINS") ->
 # --- what every report says ------------------------------------------------------------------------------------------
 
 
-def language() -> Dataset:
+def language(naming: Naming) -> Dataset:
     """TID 1204."""
-    return code(coding.LANGUAGE, coding.ENGLISH, "HAS CONCEPT MOD")
+    spoken = Code(value=naming.language.tag, scheme="RFC5646", meaning=naming.language.name)
+    return code(coding.LANGUAGE, spoken, "HAS CONCEPT MOD")
 
 
 def observer(naming: Naming) -> list[Dataset]:

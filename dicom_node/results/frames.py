@@ -39,11 +39,14 @@ class Plane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
-    """All that follows the header of a multi-frame object."""
+    """All that follows the header of an image object."""
 
-    items: Sequence[bytes]  #: of the Per-frame Functional Groups Sequence, encoded, without their item tags
-    pixels: Callable[[], Iterator[bytes]]  #: the value of Pixel Data, piece by piece; can be asked for again
+    #: Of the Per-frame Functional Groups Sequence, encoded, without their item tags; none for a single-frame object.
+    items: Sequence[bytes]
+    pixels: Callable[[], Iterator[bytes]]  #: the value of the pixel data, piece by piece; can be asked for again
     length: int | None  #: of that value, bytes; None when it is encapsulated (PS3.5 A.4)
+    bits: int = 1  #: of a pixel
+    element: tuple[int, bytes] = (0x0010, b"OB")  #: element number and representation of the pixel data
 
 
 class Items:
@@ -116,10 +119,19 @@ def parts(header: Dataset, frames: Frames | None) -> Iterator[bytes]:
     yield buffer.getvalue()
     if frames is None:
         return
+    yield from _groups(header, frames)
+    length = 0xFFFFFFFF if frames.length is None else frames.length
+    if (frames.length or 0) > _LONGEST:
+        raise Rejected(f"{header.SOPInstanceUID} would have more than {_LONGEST} bytes in one element: too many frames")
+    number, representation = frames.element
+    yield struct.pack("<HH2sHI", 0x7FE0, number, representation, 0, length)
+    yield from frames.pixels()
+
+
+def _groups(header: Dataset, frames: Frames) -> Iterator[bytes]:
+    if not frames.items:
+        return
     items = b"".join(b"\xfe\xff\x00\xe0" + struct.pack("<I", len(item)) + item for item in frames.items)
-    if max(len(items), frames.length or 0) > _LONGEST:
+    if len(items) > _LONGEST:
         raise Rejected(f"{header.SOPInstanceUID} would have more than {_LONGEST} bytes in one element: too many frames")
     yield struct.pack("<HH2sHI", 0x5200, 0x9230, b"SQ", 0, len(items)) + items
-    length = 0xFFFFFFFF if frames.length is None else frames.length
-    yield struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, length)
-    yield from frames.pixels()

@@ -1,9 +1,10 @@
-"""Proves that a mask lies on planes in the patient, and says which (PS3.3 C.7.6.2.1.1)."""
+"""Proves that a mask or a map lies on planes in the patient, and says which (PS3.3 C.7.6.2.1.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,9 @@ from dicom_node.results.frames import Plane
 from dicom_node.results.planes import numbers, per_frame
 from dicom_node.results.source import Source
 from storage.facts.errors import Rejected
-from storage.facts.prediction import Mask
+from storage.facts.prediction import Frame
 
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[Any]  #: numbers of segments, or values of a map
 
 _SAME_PLACE_MM = 1e-3
 _SAME_DIRECTION = 1e-4  #: of direction cosines; scanners write them with six decimals
@@ -29,7 +30,7 @@ class NoSegmentation(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """The planes of a source, and the mask upon them."""
+    """The planes of a source, and what lies upon them."""
 
     images: list[Dataset]  #: single-frame images, or one multi-frame image
     labels: Labels  #: a plane of it for each frame of the images
@@ -52,38 +53,38 @@ class Grid:
         return None if found is None else float(found)
 
 
-def grid(source: Source, mask: Mask, labels: Labels) -> Grid:
-    """The grid of a mask.
+def grid(source: Source, frames: Sequence[Frame], labels: Labels) -> Grid:
+    """The grid of a mask or a map, ``frames`` being the source of each plane of it.
 
     Raises NoSegmentation where the source has no grid in the patient, Rejected for a frame that no source has.
     """
-    images, labels = _matched(source, mask, labels)
-    frames = [frame for image in images for frame in per_frame(image)]
-    places, orientation = _place(images, frames)
+    images, labels = _matched(source, frames, labels)
+    flat = [frame for image in images for frame in per_frame(image)]
+    places, orientation = _place(images, flat)
     return Grid(
         images=images,
         labels=labels,
-        planes=_planes(images, frames),
+        planes=_planes(images, flat),
         places=places,
         orientation=orientation,
-        thickness=_thickness(frames, places),
+        thickness=_thickness(flat, places),
     )
 
 
-def _matched(source: Source, mask: Mask, labels: Labels) -> tuple[list[Dataset], Labels]:
-    """Source images and mask frames in one common order."""
-    used = list(dict.fromkeys(frame.sop_instance_uid for frame in mask.frames))
+def _matched(source: Source, frames: Sequence[Frame], labels: Labels) -> tuple[list[Dataset], Labels]:
+    """Source images and frames in one common order."""
+    used = list(dict.fromkeys(frame.sop_instance_uid for frame in frames))
     images = [source.image(uid) for uid in used]
     if not any("PerFrameFunctionalGroupsSequence" in image for image in images):
-        if len(used) != len(mask.frames):
-            raise NoSegmentation("several frames of the mask belong to one single-frame image")
+        if len(used) != len(frames):
+            raise NoSegmentation("several frames belong to one single-frame image")
         return images, labels
     if len(images) > 1:
         raise NoSegmentation("the series is spread over several multi-frame objects")
-    ordered = np.zeros((int(images[0].NumberOfFrames), *labels.shape[1:]), np.uint8)
-    for frame, plane in zip(mask.frames, labels, strict=True):
+    ordered = np.zeros((int(images[0].NumberOfFrames), *labels.shape[1:]), labels.dtype)
+    for frame, plane in zip(frames, labels, strict=True):
         if frame.number is None or not 1 <= frame.number <= len(ordered):
-            raise Rejected(f"frame {frame.number} of the mask is not in image {frame.sop_instance_uid}")
+            raise Rejected(f"frame {frame.number} is not in image {frame.sop_instance_uid}")
         ordered[frame.number - 1] = plane
     return images, ordered
 

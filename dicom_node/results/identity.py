@@ -6,7 +6,7 @@ Making the objects of a prediction twice gives the same bytes, so that a repeate
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -14,14 +14,16 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MODEL_NAME
 from dicom_node.results.coding import PROCESSING_EQUIPMENT, item
+from dicom_node.results.language import Language, language
 from dicom_node.results.normal import as_text
 from storage.facts.prediction import Algorithm, Prediction
 
 _NAMESPACE = uuid.UUID("8d1f0c0e-6f0b-5b52-9b0a-4f1f6f0e2a77")
-#: Each kind of object has a series of its own, far from those of scanners.
+#: Each kind of object has a series of its own, far from those of scanners; the last two may have several.
 _SERIES_NUMBERS = {
     "sr": 9001, "seg": 9002, "seg-labelmap": 9003, "sr-comprehensive": 9004, "sc": 9005, "pdf": 9006, "kos": 9007,
-    "kos-rejection": 9008,
+    "kos-rejection": 9008, "gsps": 9009, "sc-map": 9010, "sr-volumetric": 9011,
+    "image": 9100, "pmap": 9200,
 }  # fmt: skip
 
 
@@ -48,6 +50,7 @@ class Naming:
     prediction: Prediction
     node: NodeIdentity
     made_at: datetime  #: when the prediction was made; its local time is what the object says
+    language: Language = field(default_factory=language)  #: what people are addressed in
 
     def uid(self, kind: str, index: int = 0) -> str:
         """UID of the ``index``-th thing of that kind.
@@ -73,6 +76,15 @@ class Naming:
         algorithm = self.prediction.algorithm
         return f"{algorithm.package} {algorithm.version}"[:56] + (f" #{segment}" if segment else " all")
 
+    def detection_uid(self, detection: int) -> str:
+        """The tracking UID of one detection, the same in all objects."""
+        return self.uid("tracking detection", detection)
+
+    def detection_id(self, detection: int) -> str:
+        """The human-readable name beside it, 64 characters at most."""
+        algorithm = self.prediction.algorithm
+        return f"{algorithm.package} {algorithm.version}"[:52] + f" found {detection}"
+
     @property
     def description(self) -> str:
         """SeriesDescription: that it is AI, which, and what it is not for (64 characters)."""
@@ -95,13 +107,17 @@ def series_description(algorithm: Algorithm) -> str:
     return f"AI {algorithm.package} {algorithm.version}"[: 64 - len(tail)] + tail
 
 
-def sign(dataset: Dataset, naming: Naming, kind: str) -> None:
-    """Write identity, series, equipment and times into an object, over whatever stood there."""
+def sign(dataset: Dataset, naming: Naming, kind: str, series: int = 0, instance: int = 1) -> None:
+    """Write identity, series, equipment and times into an object, over whatever stood there.
+
+    ``series`` counts those of a kind that has several, ``instance`` the objects in one.
+    """
     node, algorithm = naming.node, naming.prediction.algorithm
-    dataset.SOPInstanceUID = naming.uid(kind)
-    dataset.SeriesInstanceUID = naming.uid(kind + " series")
-    dataset.SeriesNumber = _SERIES_NUMBERS[kind]
-    dataset.InstanceNumber = 1
+    named = kind if not series and instance == 1 else f"{kind} {series} {instance}"
+    dataset.SOPInstanceUID = naming.uid(named)
+    dataset.SeriesInstanceUID = naming.uid(f"{kind} series", series)
+    dataset.SeriesNumber = _SERIES_NUMBERS[kind] + series
+    dataset.InstanceNumber = instance
     dataset.SeriesDescription = naming.description
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.Manufacturer = as_text(64)(node.manufacturer)

@@ -58,7 +58,7 @@ def _selection(
 ) -> Dataset:
     sentence, chosen = content
     dataset = begin(naming, source, Filing(sop_class_uid=KEY_OBJECT_SELECTION, modality="KO", kind=kind))
-    items = [language(), *observer(naming), text(_DESCRIPTION, sentence), *(_item(one) for one in chosen)]
+    items = [language(naming), *observer(naming), text(_DESCRIPTION, sentence), *(_item(one) for one in chosen)]
     root = container(title, items, relation=None, template="2010")
     dataset.update({element.tag: element for element in root})
     dataset.ReferencedPerformedProcedureStepSequence = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 
+from dicom_node.results.drawing import Read
 from dicom_node.results.looking import Look, NoPixels, Pixels, look
 from storage.facts.errors import Rejected
-from storage.facts.prediction import Frame, Mask, Prediction
+from storage.facts.prediction import Array, Frame, Mask, Prediction
 from storage.facts.study import Instance
 from storage.ledger import Ledger
 
@@ -26,16 +28,29 @@ def mask_of(ledger: Ledger, mask: Mask | None) -> npt.NDArray[np.uint8] | None:
     return raw.reshape(mask.shape)
 
 
+def arrays_of(ledger: Ledger) -> Read:
+    """How to get at the values of maps and images. What it returns raises Rejected for a missing or altered blob."""
+
+    def read(array: Array) -> npt.NDArray[np.generic]:
+        raw = zlib.decompress(ledger.blobs.get(array.blob))
+        kind = np.dtype(array.dtype).newbyteorder("<")
+        if len(raw) != kind.itemsize * math.prod(array.shape):
+            raise Rejected(f"blob {array.blob} does not hold {array.dtype} {array.shape}: the result cannot be made")
+        return np.frombuffer(raw, kind).reshape(array.shape)
+
+    return read
+
+
 def headers_of(data: Path, prediction: Prediction, instances: Sequence[Instance]) -> list[Dataset]:
-    """The source objects without pixels: those of the mask in its order, else one that speaks for the series.
+    """The source objects without pixels: those of mask and places in their order, else one that speaks for the series.
 
     Raises Rejected where one is gone.
     """
     paths = {instance.sop_instance_uid: instance.path for instance in instances}
-    if prediction.mask is None:
+    frames = (*(prediction.mask.frames if prediction.mask is not None else ()), *prediction.frames)
+    wanted = list(dict.fromkeys(frame.sop_instance_uid for frame in frames))
+    if not frames:
         wanted = [instances[len(instances) // 2].sop_instance_uid] if instances else []
-    else:
-        wanted = list(dict.fromkeys(frame.sop_instance_uid for frame in prediction.mask.frames))
     missing = [uid for uid in wanted if uid not in paths]
     if missing or not wanted:
         raise Rejected(

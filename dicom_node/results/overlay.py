@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageOps
 from pydicom.dataset import Dataset
 
 from dicom_node.results import caption, region
+from dicom_node.results.language import Language
 from dicom_node.results.normal import plain, value
 from dicom_node.results.planes import numbers
 from storage.facts.prediction import Prediction, Segment
@@ -30,6 +31,8 @@ _AIR_HU = -300.0  #: a mask of lower median is shown in the lung window
 _TINT = 0.22  #: share of the segment's colour inside its outline
 _SMALL = 0.15  #: share of the picture below which what is marked is magnified
 _INSET = 0.36  #: share of the picture that the magnified part takes
+_AROUND = 12.0  #: pixels around a point or a small box that say what tissue it lies in
+_RING = 9.0  #: radius of the ring around a point, pixels of the picture
 _OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
 
 
@@ -51,6 +54,15 @@ class Sides:
     def top(self) -> str:
         """Side of the patient at the upper edge."""
         return _OPPOSITE.get(self.bottom, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Something detected on the image: a closed outline, or a point."""
+
+    points: region.Points  #: (n, 2): column, row, in DICOM's image coordinates; one for a point
+    colour: tuple[int, int, int]
+    name: str = ""  #: written beside it; a few characters
 
 
 def key_frame(labels: Labels, segments: int) -> int | None:
@@ -75,32 +87,74 @@ def drawn(
 
 
 def outlined(
-    prediction: Prediction, marked: Labels | None, pixels: Pixels, geometry: Dataset, *, size: int = 512
+    prediction: Prediction,
+    marked: Labels | None,
+    pixels: Pixels,
+    geometry: Dataset,
+    *,
+    found: Sequence[Found] = (),
+    size: int = 512,
 ) -> Image.Image:
     """One image with outlines and side markers.
 
-    ``pixels`` are the modality values (HU for CT) of one frame, ``marked`` its labels on the same grid. ``geometry`` is
-    the header of the image, for a multi-frame one a flat data set of the frame's macros. ``size`` is the longer side of
-    the image part, pixels.
+    ``pixels`` are the modality values (HU for CT) of one frame, ``marked`` its labels on the same grid, ``found`` what
+    was detected on it, the one to be magnified first. ``geometry`` is the header of the image, for a multi-frame one a
+    flat data set of the frame's macros. ``size`` is the longer side of the image part, pixels.
     """
     sides = sides_of(geometry)
-    grey = _grey(pixels, _window(geometry, pixels, marked), plain(value(geometry, "PhotometricInterpretation")))
+    inside = _inside(pixels, marked, found)
+    grey = _grey(pixels, _window(geometry, pixels, inside), plain(value(geometry, "PhotometricInterpretation")))
     shown = _Shown(
-        grey=_mirror(grey, sides),
-        marked=None if marked is None or not marked.any() else _mirror(marked, sides),
+        grey=mirror(grey, sides),
+        marked=None if marked is None or not marked.any() else mirror(marked, sides),
         segments=prediction.segments,
+        found=[_mirrored(each, sides, pixels.shape) for each in found],
+        stretched=plain(value(geometry, "Modality")) != "CT",
     )
-    width, height = _shape(pixels.shape, geometry, size)
+    width, height = shape_of(pixels.shape, geometry, size)
     canvas = Image.new("RGB", (size, height), "black")
     canvas.paste(_view(shown, _Box(0, 0, *grey.shape[::-1]), (width, height), _TINT), ((size - width) // 2, 0))
     _magnify(canvas, shown, (width, height))
-    _mark_sides(canvas, sides)
+    mark_sides(canvas, sides)
     return canvas
 
 
-def blank(prediction: Prediction, *, size: int = 512) -> Image.Image:
+def plainly(pixels: Pixels, geometry: Dataset, inside: Pixels, *, size: int = 512) -> Image.Image:
+    """One image without anything upon it, at the size of ``outlined`` but for its black borders.
+
+    ``inside`` are the values that matter: the window is chosen after them.
+    """
+    sides = sides_of(geometry)
+    window = _window(geometry, pixels, inside)
+    grey = mirror(_grey(pixels, window, plain(value(geometry, "PhotometricInterpretation"))), sides)
+    return Image.fromarray(grey).resize(shape_of(pixels.shape, geometry, size), Image.Resampling.BILINEAR)
+
+
+def _inside(pixels: Pixels, marked: Labels | None, found: Sequence[Found]) -> Pixels:
+    """The values that matter: under the mask, else in and around what was found."""
+    if marked is not None and marked.any() and not found:
+        inside: Pixels = pixels[marked > 0]
+        return inside
+    if not found:
+        return pixels[:0].ravel()
+    low, high = found[0].points.min(axis=0), found[0].points.max(axis=0)
+    around = np.maximum((high - low) / 2, _AROUND)
+    (left, top), (right, bottom) = np.maximum(low - around, 0).astype(int), (high + around).astype(int)
+    return pixels[top:bottom, left:right].ravel()
+
+
+def _mirrored(one: Found, sides: Sides, shape: tuple[int, ...]) -> Found:
+    points = one.points.copy()
+    if sides.flip_columns:
+        points[:, 0] = shape[1] - points[:, 0]
+    if sides.flip_rows:
+        points[:, 1] = shape[0] - points[:, 1]
+    return replace(one, points=points)
+
+
+def blank(prediction: Prediction, *, size: int = 512, spoken: Language | None = None) -> Image.Image:
     """The caption alone, where no image can be drawn upon: what was said must be seen all the same."""
-    return caption.under(Image.new("RGB", (size, size // 8), "black"), prediction)
+    return caption.under(Image.new("RGB", (size, size // 8), "black"), prediction, spoken=spoken)
 
 
 def sides_of(geometry: Dataset) -> Sides:
@@ -129,10 +183,9 @@ def _letter(direction: npt.NDArray[np.float64]) -> str:
     return ("L", "P", "H")[axis] if direction[axis] > 0 else ("R", "A", "F")[axis]
 
 
-def _window(geometry: Dataset, pixels: Pixels, marked: Labels | None) -> tuple[float, float]:
-    """Lung or soft tissue for CT, after what is marked; else between the 1st and 99th percentile."""
+def _window(geometry: Dataset, pixels: Pixels, inside: Pixels) -> tuple[float, float]:
+    """Lung or soft tissue for CT, after the values that matter; else between the 1st and 99th percentile."""
     if plain(value(geometry, "Modality")) == "CT":
-        inside = pixels[marked > 0] if marked is not None and marked.any() else pixels[:0].ravel()
         return LUNG if inside.size and float(np.median(inside)) < _AIR_HU else SOFT_TISSUE
     low, high = (float(v) for v in np.percentile(pixels, (1, 99)))
     return (low + high) / 2, max(high - low, 1e-6)
@@ -146,7 +199,7 @@ def _grey(pixels: Pixels, window: tuple[float, float], photometric: str) -> npt.
     return grey
 
 
-def _shape(shape: tuple[int, ...], geometry: Dataset, size: int) -> tuple[int, int]:
+def shape_of(shape: tuple[int, ...], geometry: Dataset, size: int) -> tuple[int, int]:
     """Width and height in which a millimetre is as long one way as the other."""
     spacing = numbers(geometry, "PixelSpacing", 2)
     if spacing is None:
@@ -158,7 +211,7 @@ def _shape(shape: tuple[int, ...], geometry: Dataset, size: int) -> tuple[int, i
     return max(round(wide * scale), 1), max(round(tall * scale), 1)
 
 
-def _mirror(array: npt.NDArray[np.uint8], sides: Sides) -> npt.NDArray[np.uint8]:
+def mirror(array: npt.NDArray[np.uint8], sides: Sides) -> npt.NDArray[np.uint8]:
     mirrored = array[:: -1 if sides.flip_rows else 1, :: -1 if sides.flip_columns else 1]
     return np.ascontiguousarray(mirrored)
 
@@ -179,16 +232,19 @@ class _Shown:
     grey: npt.NDArray[np.uint8]
     marked: Labels | None
     segments: Sequence[Segment]
+    found: Sequence[Found]
+    stretched: bool  #: what is magnified gets a contrast of its own
 
 
 def _view(shown: _Shown, box: _Box, size: tuple[int, int], tint: float) -> Image.Image:
     """A part of the image at a size, every contour of every segment, islands and holes too, and a tint inside."""
-    image = Image.fromarray(shown.grey).resize(size, Image.Resampling.BILINEAR, box=box).convert("RGB")
-    if shown.marked is None:
-        return image
+    image = Image.fromarray(shown.grey).resize(size, Image.Resampling.BILINEAR, box=box)
+    if not tint and shown.stretched:
+        image = ImageOps.autocontrast(image, cutoff=1)
+    image = image.convert("RGB")
     scale = np.array(size) / (box.right - box.left, box.bottom - box.top)
     for segment in shown.segments:
-        bits = shown.marked == segment.number
+        bits = np.zeros_like(shown.grey, bool) if shown.marked is None else shown.marked == segment.number
         if not bits.any():
             continue
         inside = Image.fromarray((bits * round(255 * tint)).astype(np.uint8)).resize(size, box=box)
@@ -197,16 +253,34 @@ def _view(shown: _Shown, box: _Box, size: tuple[int, int], tint: float) -> Image
         for line in contour_generator(z=np.pad(bits.astype(np.float32), 1)).lines(0.5):
             corners = (np.asarray(line) - 0.5 - (box.left, box.top)) * scale
             draw.line([(float(x), float(y)) for x, y in corners], fill=segment.colour, width=2, joint="curve")
+    for one in shown.found:
+        _point_out(image, one, (one.points - (box.left, box.top)) * scale)
     return image
 
 
+def _point_out(image: Image.Image, one: Found, points: region.Points) -> None:
+    """A box or a ring in its colour on black, so that it is seen on any ground."""
+    draw, colour = ImageDraw.Draw(image), caption.lighter(one.colour)
+    if len(points) == 1:
+        points = np.concatenate([points - _RING, points + _RING])
+        for width, ink in ((4, (0, 0, 0)), (2, colour)):
+            draw.ellipse([tuple(map(float, corner)) for corner in points], outline=ink, width=width)
+    else:
+        corners = [(float(x), float(y)) for x, y in points]
+        for width, ink in ((4, (0, 0, 0)), (2, colour)):
+            draw.line(corners, fill=ink, width=width, joint="curve")
+    right, top = float(points[:, 0].max()) + 3, float(points[:, 1].min()) - 2
+    if one.name:
+        draw.text((right, top), one.name, colour, caption.font(), anchor="ls", stroke_width=2, stroke_fill="black")
+
+
 def _magnify(canvas: Image.Image, shown: _Shown, size: tuple[int, int]) -> None:
-    """Where all that is marked is small, show it large in the corner that is farthest from it, untinted."""
-    if shown.marked is None:
-        return
-    rows, columns = (np.flatnonzero(shown.marked.any(axis=axis)) for axis in (1, 0))
+    """Where what matters is small, show it large in the corner that is farthest from it, untinted."""
     scale = np.array(size) / shown.grey.shape[::-1]
-    low, high = np.array([columns[0], rows[0]]) * scale, np.array([columns[-1] + 1, rows[-1] + 1]) * scale
+    extent = _extent(shown)
+    if extent is None:
+        return
+    low, high = extent[0] * scale, extent[1] * scale
     if (high - low).max() > _SMALL * max(size):
         return
     half = min(max(float((high - low).max()), min(size) / 20), min(size) / 2)
@@ -224,7 +298,17 @@ def _magnify(canvas: Image.Image, shown: _Shown, size: tuple[int, int]) -> None:
     ImageDraw.Draw(canvas).rectangle([corners[0], corners[1]], outline="white")
 
 
-def _mark_sides(canvas: Image.Image, sides: Sides) -> None:
+def _extent(shown: _Shown) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """The corners of what was found first, else of all that is marked."""
+    if shown.found:
+        return shown.found[0].points.min(axis=0), shown.found[0].points.max(axis=0)
+    if shown.marked is None:
+        return None
+    rows, columns = (np.flatnonzero(shown.marked.any(axis=axis)) for axis in (1, 0))
+    return np.array([columns[0], rows[0]], np.float64), np.array([columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
+def mark_sides(canvas: Image.Image, sides: Sides) -> None:
     draw, font = ImageDraw.Draw(canvas), caption.font(20)
     middle, centre = canvas.height / 2, canvas.width / 2
     places = {

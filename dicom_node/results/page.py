@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
-
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
 from PIL import Image
@@ -14,8 +11,7 @@ from dicom_node.results import statement
 from dicom_node.results.coding import DIAGNOSTIC_IMAGING_REPORT, item
 from dicom_node.results.document import Circumstance, Reference, reference
 from dicom_node.results.filing import Filing, begin
-from dicom_node.results.identity import stamp
-from storage.facts.prediction import Prediction
+from dicom_node.results.identity import Naming, stamp
 
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 _ENCODING = "cp1252"  #: of the fonts that every PDF reader brings along
@@ -64,54 +60,41 @@ def _page(circumstance: Circumstance, picture: Image.Image | None) -> bytes:
         pdf.image(picture, x=(pdf.w - _PICTURE_MM) / 2, w=_PICTURE_MM, h=tall)
         pdf.ln(4)
     _body(pdf, circumstance)
-    _foot(pdf, naming.made_at)
+    _foot(pdf, naming)
     return bytes(pdf.output())
 
 
 def _head(pdf: FPDF, circumstance: Circumstance) -> None:
     naming, header = circumstance.naming, circumstance.source.header
+    say = naming.language.say
     _line(pdf, naming.prediction.algorithm.name, size=15, bold=True)
     _line(pdf, naming.description, size=10, colour=_RED if naming.prediction.algorithm.research else _GREY)
-    born = f", born {_date(header.PatientBirthDate)}" if header.PatientBirthDate else ""
-    _line(pdf, f"Patient: {_name(str(header.PatientName))} (ID {header.PatientID or 'unknown'}{born})", size=10)
-    study = [_date(header.StudyDate), str(header.get("StudyDescription", "")), _labelled(str(header.AccessionNumber))]
-    _line(pdf, "Study: " + (", ".join(part for part in study if part) or "no date given"), size=10)
+    born = _date(header.PatientBirthDate)
+    who = _name(str(header.PatientName)) or say("page_see_study")
+    number = header.PatientID or say("page_unknown")
+    _line(pdf, say("page_patient_born" if born else "page_patient", name=who, id=number, born=born))
+    accession = say("page_accession", number=header.AccessionNumber) if header.AccessionNumber else ""
+    study = [_date(header.StudyDate), str(header.get("StudyDescription", "")), accession]
+    _line(pdf, say("page_study", study=", ".join(part for part in study if part) or say("page_no_date")))
     source = circumstance.source
     described = f" '{source.description}'" if source.description else ""
-    _line(pdf, f"Series: {source.modality or 'image'} {source.number}{described}", size=10)
+    _line(pdf, say("page_series", series=f"{source.modality} {source.number}{described}".strip()))
     pdf.ln(3)
 
 
 def _body(pdf: FPDF, circumstance: Circumstance) -> None:
-    sentences = [*said(circumstance.naming.prediction, circumstance.remarks)]
+    language = circumstance.naming.language
+    sentences = statement.everything(circumstance.naming.prediction, language, circumstance.remarks)
     for number, sentence in enumerate(sentences):
         if pdf.get_y() > _LOWEST_MM - 6:
-            _line(pdf, f"... {len(sentences) - number} more sentences are in the structured report.", colour=_GREY)
+            _line(pdf, language.say("page_more", count=len(sentences) - number), colour=_GREY)
             return
         _line(pdf, sentence)
 
 
-def said(prediction: Prediction, remarks: Iterable[str] = ()) -> list[str]:
-    """All that a result says, in the order in which it is read."""
-    sentences = [*statement.outcome(prediction)]
-    sentences.append(statement.urgency(prediction))
-    if statement.was_analysed(prediction):
-        sentences += [statement.finding(given) for given in prediction.findings]
-        sentences += [statement.measurement(given) for given in prediction.measurements]
-        for segment in prediction.segments:
-            sentences += [statement.measurement(given, segment.label) for given in segment.measurements]
-        sentences += statement.scope(prediction)
-    return [*sentences, *statement.caution(prediction), *statement.remarks(prediction, remarks)]
-
-
-def _foot(pdf: FPDF, made_at: datetime) -> None:
+def _foot(pdf: FPDF, naming: Naming) -> None:
     pdf.set_y(pdf.h - 18)
-    _line(
-        pdf,
-        f"Made {made_at:%Y-%m-%d %H:%M} by software. See the structured report for all of it.",
-        size=8,
-        colour=_GREY,
-    )
+    _line(pdf, naming.language.say("page_made", at=f"{naming.made_at:%Y-%m-%d %H:%M}"), size=8, colour=_GREY)
 
 
 def _line(pdf: FPDF, text: str, *, size: int = 10, bold: bool = False, colour: tuple[int, int, int] = _BLACK) -> None:
@@ -126,16 +109,12 @@ def _plain(text: str) -> str:
 
 
 def _name(written: str) -> str:
-    """The alphabetic form of a name, family name first; where the font lacks it, who it is says the ID alone."""
+    """The alphabetic form of a name, family name first; empty where the font lacks it."""
     parts = [part for part in written.split("=")[0].split("^") if part]
     name = ", ".join((parts[0], " ".join(parts[1:]))) if len(parts) > 1 else "".join(parts)
-    return name if name and _plain(name) == name else "see the study"
+    return name if _plain(name) == name else ""
 
 
 def _date(written: object) -> str:
     text = str(written or "")
     return f"{text[:4]}-{text[4:6]}-{text[6:8]}" if len(text) >= 8 else ""
-
-
-def _labelled(accession: str) -> str:
-    return f"accession {accession}" if accession else ""

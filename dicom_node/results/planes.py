@@ -14,6 +14,13 @@ from storage.facts.errors import Rejected
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _PLACE = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+#: How stored values become grey (PS3.3 C.11.1, C.11.2): graphics must not change how an image looks.
+_GREY = ("RescaleSlope", "RescaleIntercept", "RescaleType", "WindowCenter", "WindowWidth", "PhotometricInterpretation")
+#: What derived images take over of how their source was acquired.
+_ACQUISITION = (
+    "KVP", "AcquisitionNumber", "PatientPosition", "ConvolutionKernel", "ScanningSequence", "SequenceVariant",
+    "ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "InversionTime", "EchoTrainLength",
+)  # fmt: skip
 _MACROS = {
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
@@ -34,7 +41,7 @@ def place(dataset: Dataset) -> Dataset:
         found = value(dataset, keyword)
         if isinstance(found, int) and found > 0:
             setattr(slim, keyword, int(found))
-    for keyword in (*_PLACE, *_LOSSY, "PositionReferenceIndicator", "PatientOrientation"):
+    for keyword in (*_PLACE, *_LOSSY, *_GREY, *_ACQUISITION, "PositionReferenceIndicator", "PatientOrientation"):
         found = value(dataset, keyword)
         if found is not None:
             setattr(slim, keyword, found)
@@ -95,6 +102,27 @@ def per_frame(image: Dataset) -> list[Dataset]:
                     frame.update(item)
         flat.append(frame)
     return flat
+
+
+def frame_of(image: Dataset, number: int | None) -> Dataset | None:
+    """Geometry of one frame (1-based; None: the only one), flat; None where the image has no such frame."""
+    frames = per_frame(image)
+    index = 0 if number is None or "PerFrameFunctionalGroupsSequence" not in image else number - 1
+    return frames[index] if 0 <= index < len(frames) else None
+
+
+def in_patient(frame: Dataset, points: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, Any] | None:
+    """Where points (n, 2: column, row index; whole numbers are centres) lie in the patient (n, 3), mm.
+
+    None where the frame does not say how it lies (PS3.3 C.7.6.2.1.1).
+    """
+    origin = numbers(frame, "ImagePositionPatient", 3)
+    cosines = numbers(frame, "ImageOrientationPatient", 6)
+    spacing = numbers(frame, "PixelSpacing", 2)
+    if origin is None or cosines is None or spacing is None:
+        return None
+    along = points[:, :1] * spacing[1] * cosines[:3]
+    return np.asarray(origin + along + points[:, 1:] * spacing[0] * cosines[3:])
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> np.ndarray[Any, np.dtype[np.float64]] | None:

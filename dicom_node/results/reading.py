@@ -24,3 +24,10 @@ def text_of(dataset: Dataset, keyword: str) -> str:
     """A value as text; empty when it is absent."""
     found = dataset.get(keyword)
     return "" if found is None else str(found).strip()
+
+
+def first_of(dataset: Dataset, keyword: str) -> str:
+    """The first of several values as text; empty when there is none."""
+    found = dataset.get(keyword)
+    values = [found] if isinstance(found, str) else list(found or [])
+    return str(values[0]).strip() if values else ""

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from contourpy import contour_generator
 
+from storage.facts.prediction import Location
+
 Labels = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
@@ -21,10 +23,27 @@ TOLERANCE = 0.5  #: pixels that an outline may be moved by to save points
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """A closed outline on one frame of the mask."""
+    """A closed outline, or a point, on one frame."""
 
-    frame: int  #: 0-based, of the mask
-    points: Points  #: (n, 2): column, row; the last point is the first
+    frame: int  #: 0-based, of the mask or of the prediction
+    points: Points  #: (n, 2): column, row; the last point is the first, or is the only one
+
+
+def of_location(location: Location, frame: int, shape: tuple[int, int]) -> Region:
+    """A box as a closed rectangle, or a point, within an image of so many rows and columns."""
+    low, high = (np.array([corner[2], corner[1]], np.float64) + 0.5 for corner in (location.low, location.high))
+    limit = np.array([shape[1], shape[0]], np.float64)
+    (left, top), (right, bottom) = np.clip(low, 0, limit), np.clip(high, 0, limit)
+    if left == right or top == bottom:
+        return Region(frame=frame, points=np.array([[(left + right) / 2, (top + bottom) / 2]]))
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    return Region(frame=frame, points=np.array(corners, np.float64))
+
+
+def border(frame: int, shape: tuple[int, int]) -> Region:
+    """The rectangle around an image of so many rows and columns."""
+    corners = [(0, 0), (shape[1], 0), (shape[1], shape[0]), (0, shape[0]), (0, 0)]
+    return Region(frame=frame, points=np.array(corners, np.float64))
 
 
 def areas(labels: Labels, segments: int) -> npt.NDArray[np.int64]:

@@ -4,38 +4,47 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from dicom_node.results import caption, overlay, profiles, region, source
+from dicom_node.results import drawing, fitting, profiles, region, source
 from dicom_node.results.capture import Picture, as_png, capture
 from dicom_node.results.check import faults
+from dicom_node.results.derived import derived_images
 from dicom_node.results.document import Circumstance, Reference
+from dicom_node.results.drawing import Read
 from dicom_node.results.frames import Frames, parts
 from dicom_node.results.grid import NoSegmentation
 from dicom_node.results.identity import Naming, NodeIdentity
 from dicom_node.results.key_objects import of_interest, rejection
+from dicom_node.results.language import Language, language
 from dicom_node.results.looking import Look, NoPixels
 from dicom_node.results.page import summary
+from dicom_node.results.parametric import parametric_maps
+from dicom_node.results.presentation import NoPresentation, presentation_state
 from dicom_node.results.seg import segmentation
 from dicom_node.results.sr import measurement_report
-from dicom_node.results.statement import was_analysed
+from dicom_node.results.statement import key_frame, was_analysed
 from dicom_node.results.text_report import text_report
+from dicom_node.results.volumetric import volumetric_report
 from storage.facts.errors import Rejected
-from storage.facts.prediction import Frame, Prediction, Presence
+from storage.facts.prediction import Finding, Frame, Prediction, Presence
 
 log = logging.getLogger(__name__)
+
+#: What a report names as made of the same analysis.
+_NAMED = frozenset({profiles.SEG, profiles.LABELMAP, profiles.PARAMETRIC_MAP, profiles.IMAGES})
 
 Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composed:
-    """An object ready to be kept and sent, in a series of its own."""
+    """An object ready to be kept and sent; each kind is in a series of its own."""
 
     kind: str  #: see profiles
     dataset: Dataset  #: the whole object, or all but its frames
@@ -47,7 +56,7 @@ class Composed:
 
     def png(self) -> bytes:
         """A picture as a PNG. Raises Rejected for another kind of object."""
-        if self.kind != profiles.SC:
+        if self.kind not in (profiles.SC, profiles.SC_MAP):
             raise Rejected(f"a {self.kind} is no picture")
         return as_png(self.dataset)
 
@@ -60,6 +69,8 @@ class Order:
     predecessors: Sequence[Reference] = ()  #: reports that this one replaces
     retired: Sequence[Reference] = ()  #: all objects that it replaces
     look: Look | None = None  #: how to get at pixels; None: pictures are captions alone
+    read: Read | None = None  #: how to get at maps and images; None: none are made
+    language: Language = field(default_factory=language)  #: of captions, sentences and meanings
 
 
 def compose(
@@ -76,11 +87,14 @@ def compose(
     not needed. ``made_at`` is kept with the prediction, so that composing again gives the same bytes. Raises Rejected
     for mixed patients, for a mask that does not fit, and for any fault that the checker finds.
     """
+    order = order or Order()
     origin = source.read(sources)
-    _require_same_series(prediction, origin)
-    naming = Naming(prediction=prediction, node=node, made_at=made_at)
-    composition = _Composition(naming, origin, _usable(prediction, mask, origin), order or Order())
-    return _faultless(prediction, composition.made())
+    fitting.require_same_series(prediction, origin)
+    labels = fitting.usable(prediction, mask, origin)
+    fitting.require_places(prediction, origin)
+    spoken = order.language.translated(prediction)
+    naming = Naming(prediction=spoken, node=node, made_at=made_at, language=order.language)
+    return _faultless(prediction, _Composition(naming, origin, labels, order).made())
 
 
 class _Composition:
@@ -91,6 +105,7 @@ class _Composition:
         self._made: list[Composed] = []
         self._remarks = list(origin.remarks)
         self._picture: Picture | None = None
+        self._analysed = was_analysed(naming.prediction)
         self._counts = None if labels is None else region.areas(labels, len(naming.prediction.segments))
 
     def made(self) -> list[Composed]:
@@ -98,9 +113,14 @@ class _Composition:
         steps = {
             profiles.SEG: self._segment,
             profiles.LABELMAP: self._segment,
+            profiles.IMAGES: self._derive,
+            profiles.PARAMETRIC_MAP: self._map,
             profiles.SC: self._capture,
+            profiles.SC_MAP: self._capture_map,
+            profiles.PRESENTATION: self._present,
             profiles.SR: self._report,
             profiles.SR_COMPREHENSIVE: self._report,
+            profiles.SR_VOLUMETRIC: self._report_volumes,
             profiles.PDF: self._page,
             profiles.KEY_OBJECTS: self._select,
             profiles.REJECTION: self._reject,
@@ -123,31 +143,78 @@ class _Composition:
             return
         self._keep(kind, written.header, written.frames)
 
+    def _derive(self, kind: str) -> None:
+        if self._analysed and self._order.read is not None:
+            for written in derived_images(self._naming, self._origin, self._order.read):
+                self._keep(kind, written.header, written.frames)
+
+    def _map(self, kind: str) -> None:
+        prediction = self._naming.prediction
+        if not (self._analysed and prediction.heatmaps and self._order.read is not None):
+            return
+        try:
+            for written in parametric_maps(self._naming, self._origin, self._order.read):
+                self._keep(kind, written.header, written.frames)
+        except NoSegmentation as why:
+            self._remark(f"No parametric map is sent: {why}.")
+
     def _capture(self, kind: str) -> None:
         self._keep(kind, capture(self._naming, self._origin, self._drawn()))
 
+    def _capture_map(self, kind: str) -> None:
+        if not (self._analysed and self._naming.prediction.heatmaps and self._order.read is not None):
+            return
+        try:
+            made = drawing.map_picture(self._circumstance(kind), self._order.look, self._order.read)
+        except NoPixels as why:
+            self._remark(f"No picture of the map is sent: {why}.")
+            return
+        self._keep(kind, capture(self._naming, self._origin, made, kind))
+
+    def _present(self, kind: str) -> None:
+        if not (self._analysed and self._naming.prediction.detections):
+            return
+        try:
+            self._keep(kind, presentation_state(self._naming, self._origin))
+        except NoPresentation as why:
+            log.info("prediction %s goes without graphics: %s", self._naming.prediction.key, why)
+
     def _report(self, kind: str) -> None:
         circumstance = self._circumstance(kind)
-        if self._labels is None or self._counts is None:
+        if self._labels is None and not (self._analysed and self._naming.prediction.detections):
             self._keep(kind, text_report(circumstance))
         else:
             self._keep(kind, measurement_report(circumstance, self._labels, self._counts))
+
+    def _report_volumes(self, kind: str) -> None:
+        if self._analysed:
+            made = volumetric_report(self._circumstance(kind), self._labels, self._counts)
+            if made is not None:
+                self._keep(kind, made)
 
     def _page(self, kind: str) -> None:
         self._keep(kind, summary(self._circumstance(kind), self._drawn().bare))
 
     def _select(self, kind: str) -> None:
         prediction = self._naming.prediction
-        found = [f.condition.meaning for f in prediction.findings if f.presence is Presence.PRESENT]
-        if prediction.mask is None or self._labels is None or self._counts is None or not found:
-            return
-        numbers = {f.segment for f in prediction.findings if f.presence is Presence.PRESENT}
-        shown = [s.number for s in prediction.segments if s.number in numbers or None in numbers]
-        frames = sorted({int(np.argmax(self._counts[:, number])) for number in shown if self._counts[:, number].any()})
-        if frames:
-            sentence = f"{self._naming.description}: {', '.join(found)}"
-            chosen = [prediction.mask.frames[index] for index in frames]
+        present = [f for f in prediction.findings if f.presence is Presence.PRESENT]
+        said = [*(f.condition.meaning for f in present), *(one.label for one in prediction.detections)]
+        chosen = self._key_frames(present) if self._analysed else []
+        if chosen:
+            sentence = f"{self._naming.description}: {', '.join(dict.fromkeys(said))}"
             self._keep(kind, of_interest(self._naming, self._origin, chosen, sentence))
+
+    def _key_frames(self, present: Sequence[Finding]) -> list[Frame]:
+        """The images of what was found: key slices of segments, middles of detections, each once."""
+        prediction = self._naming.prediction
+        chosen = [prediction.frames[key_frame(one)] for one in prediction.detections]
+        if prediction.mask is not None and self._counts is not None and present:
+            numbers = {f.segment for f in present if f.detection is None}
+            counts = self._counts
+            shown = [s.number for s in prediction.segments if s.number in numbers or None in numbers]
+            places = {int(np.argmax(counts[:, number])) for number in shown if counts[:, number].any()}
+            chosen += [prediction.mask.frames[index] for index in sorted(places)]
+        return list(dict.fromkeys(chosen))
 
     def _reject(self, kind: str) -> None:
         if self._order.retired:
@@ -156,28 +223,14 @@ class _Composition:
     def _drawn(self) -> Picture:
         """The picture, drawn once."""
         if self._picture is None:
-            self._picture = self._draw()
+            circumstance = self._circumstance(profiles.SC)
+            shown = drawing.scene(circumstance, self._labels, self._counts)
+            try:
+                self._picture = drawing.picture(circumstance, shown, self._order.look)
+            except NoPixels as why:
+                self._remark(f"The picture has a caption but no image: {why}.")
+                self._picture = drawing.words_alone(circumstance, shown)
         return self._picture
-
-    def _draw(self) -> Picture:
-        prediction, mask = self._naming.prediction, self._naming.prediction.mask
-        frame, marked, place = _middle(self._origin), None, ""
-        index = None if self._counts is None else region.key_frame(self._counts)
-        if mask is not None and self._labels is not None and index is not None:
-            frame, marked = mask.frames[index], self._labels[index]
-            place = f"Image {index + 1} of {len(mask.frames)} that were analysed." if len(mask.frames) > 1 else ""
-        try:
-            if self._order.look is None:
-                raise NoPixels("pixels were not at hand")
-            pixels, geometry = self._order.look(frame)
-            if marked is not None and marked.shape != pixels.shape:
-                raise NoPixels("the source has another size than its header says")
-        except NoPixels as why:
-            self._remark(f"The picture has a caption but no image: {why}.")
-            return Picture(image=overlay.blank(prediction), bare=None, frame=frame, sides=overlay.Sides())
-        bare = overlay.outlined(prediction, marked, pixels, geometry)
-        image = caption.under(bare, prediction, place)
-        return Picture(image=image, bare=bare, frame=frame, sides=overlay.sides_of(geometry))
 
     def _remark(self, sentence: str) -> None:
         if sentence not in self._remarks:
@@ -185,7 +238,7 @@ class _Composition:
 
     def _circumstance(self, kind: str) -> Circumstance:
         """What a report is made from. The older class goes where segmentations do not: it names none."""
-        named = () if kind == profiles.SR_COMPREHENSIVE else (profiles.SEG, profiles.LABELMAP)
+        named = () if kind == profiles.SR_COMPREHENSIVE else _NAMED
         return Circumstance(
             naming=self._naming,
             source=self._origin,
@@ -194,50 +247,6 @@ class _Composition:
             remarks=tuple(self._remarks),
             kind=kind,
         )
-
-
-def _middle(origin: source.Source) -> Frame:
-    """An image that speaks for the series."""
-    image = origin.images[len(origin.images) // 2]
-    frames = int(image.get("NumberOfFrames", 1))
-    many = frames > 1 or "PerFrameFunctionalGroupsSequence" in image
-    return Frame(
-        sop_instance_uid=str(image.SOPInstanceUID),
-        sop_class_uid=str(image.SOPClassUID),
-        number=frames // 2 + 1 if many else None,
-    )
-
-
-def _require_same_series(prediction: Prediction, origin: source.Source) -> None:
-    if (prediction.study_uid, prediction.series_uid) != (origin.study_uid, origin.series_uid):
-        raise Rejected(
-            f"prediction {prediction.key} is of series {prediction.series_uid}, "
-            f"but the source objects are of {origin.series_uid}: no result can be filed"
-        )
-
-
-def _usable(prediction: Prediction, mask: Labels | None, origin: source.Source) -> Labels | None:
-    """The mask if it has geometry to show; None where the result is words only. Raises Rejected where it misfits."""
-    if mask is None or prediction.mask is None:
-        if prediction.mask is not None:
-            raise Rejected(f"the mask of prediction {prediction.key} was not given: its blob is missing")
-        return None
-    stated, frames = prediction.mask.shape, prediction.mask.frames
-    if mask.dtype != np.uint8 or mask.shape != stated or len(frames) != len(mask):
-        raise Rejected(
-            f"the mask of prediction {prediction.key} is {mask.dtype} {mask.shape}, "
-            f"stated are {stated} and {len(frames)} frames"
-        )
-    for uid in {frame.sop_instance_uid for frame in frames}:
-        image = origin.image(uid)
-        if (image.get("Rows"), image.get("Columns")) != mask.shape[1:]:
-            raise Rejected(f"image {uid} is {image.get('Rows')} x {image.get('Columns')}, its mask {mask.shape[1:]}")
-    numbers = [segment.number for segment in prediction.segments]
-    if numbers != list(range(1, len(numbers) + 1)) or int(mask.max(initial=0)) > len(numbers):
-        raise Rejected(
-            f"segments of prediction {prediction.key} are not numbered from 1 as its mask has them: {numbers}"
-        )
-    return mask if was_analysed(prediction) and mask.any() else None
 
 
 def _faultless(prediction: Prediction, made: Sequence[Composed]) -> list[Composed]:

@@ -8,7 +8,7 @@ are its own; the frames are written by columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,7 @@ Counts = npt.NDArray[np.int64]
 BINARY, LABELMAP = "seg", "seg-labelmap"  #: kinds of object
 CONTENT_LABEL = "AI_SEGMENTATION"
 CREATOR = "AI^Model"
-_SHOWN = 2  #: frames of the exemplar
+SHOWN = 2  #: frames of the exemplar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def segmentation(naming: Naming, source: Source, labels: Labels, counts: Counts,
     mask = naming.prediction.mask
     if mask is None or not naming.prediction.segments:
         raise Rejected(f"prediction {naming.prediction.key} has no mask with segments: there is nothing to segment")
-    found = grid(source, mask, labels)
+    found = grid(source, mask.frames, labels)
     if found.labels is not labels:
         counts = region.areas(found.labels, len(naming.prediction.segments))
     shown = _shown(found, counts, kind)
@@ -98,9 +98,25 @@ def _pixels(labels: Labels, shown: _Shown, kind: str) -> Callable[[], Iterator[b
 
 def _complete(made: Dataset, naming: Naming, found: Grid, kind: str, shown: _Shown) -> None:
     """Say of all images and frames what the exemplar says of its own."""
+    one_dimension = len(made.DimensionIndexSequence) == 1 or len(naming.prediction.segments) == 1
+    spread(made, found, [plane for plane, _, _ in shown], stacked=one_dimension)
+    if kind == LABELMAP:  # an item for the background shifts all colours in a widespread viewer
+        made.SegmentSequence = [s for s in made.SegmentSequence if s.SegmentNumber != 0]
+    sign(made, naming, kind)
+    organize(made, naming.uid("dimensions" if kind == BINARY else f"{kind} dimensions"))
+    stamp(made, ExplicitVRLittleEndian if kind == BINARY else RLELossless)
+
+
+def spread(made: Dataset, found: Grid, planes: Sequence[int], *, stacked: bool) -> None:
+    """Say of all images and of the planes of all frames what an exemplar says of its own.
+
+    ``stacked``: a frame follows the other along the normal, so that they are a volume if their distances are the same.
+    """
     del made.PerFrameFunctionalGroupsSequence
-    del made.PixelData
-    made.NumberOfFrames = len(shown)
+    for keyword in ("PixelData", "FloatPixelData"):
+        if keyword in made:
+            delattr(made, keyword)
+    made.NumberOfFrames = len(planes)
     if len(found.images) > 1:
         made.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_named(image) for image in found.images]
         made.SourceImageSequence = [_named(image) for image in found.images]
@@ -112,18 +128,16 @@ def _complete(made: Dataset, naming: Naming, found: Grid, kind: str, shown: _Sho
         measures.SpacingBetweenSlices = format_number_as_ds(spacing)
     if "DimensionOrganizationType" in made:
         del made.DimensionOrganizationType
-    if len(made.DimensionIndexSequence) == 1 or len(naming.prediction.segments) == 1:
-        used = sorted({plane for plane, _, _ in shown})
-        if len(used) > 1 and found.spacing(used, ordered=True):
-            made.DimensionOrganizationType = "3D"
-    if kind == LABELMAP:  # an item for the background shifts all colours in a widespread viewer
-        made.SegmentSequence = [s for s in made.SegmentSequence if s.SegmentNumber != 0]
-    sign(made, naming, kind)
-    dimensions = naming.uid("dimensions" if kind == BINARY else f"{kind} dimensions")
-    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
+    used = sorted(set(planes))
+    if stacked and len(used) > 1 and found.spacing(used, ordered=True):
+        made.DimensionOrganizationType = "3D"
+
+
+def organize(made: Dataset, uid: str) -> None:
+    """Give the dimensions a UID that follows from the result."""
+    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = uid
     for index in made.DimensionIndexSequence:
-        index.DimensionOrganizationUID = dimensions
-    stamp(made, ExplicitVRLittleEndian if kind == BINARY else RLELossless)
+        index.DimensionOrganizationUID = uid
 
 
 def _named(image: Dataset) -> Dataset:
@@ -134,17 +148,27 @@ def _named(image: Dataset) -> Dataset:
 
 def _exemplar(naming: Naming, source: Source, found: Grid, kind: str) -> Dataset:
     """The segmentation of the first two planes, all in the first segment."""
-    images = [_sample(image, found) for image in found.images[:_SHOWN]]
-    header = deepcopy(source.header)
-    header.PatientName = ""  # highdicom logs names that it finds odd
-    images[0].update(header)
-    planes = np.zeros((min(_SHOWN, len(found.planes)), *found.labels.shape[1:]), np.uint8)
+    planes = np.zeros((min(SHOWN, len(found.planes)), *found.labels.shape[1:]), np.uint8)
     planes[:, 0, 0] = 1
-    made = _build(naming, images, planes, kind)
+    made = _build(naming, samples(source, found), planes, kind)
+    identify(made, source)
+    return made
+
+
+def samples(source: Source, found: Grid) -> list[Dataset]:
+    """The first images as highdicom takes them: with patient and study, but without the name, which it may log."""
+    images = [_sample(image, found) for image in found.images[:SHOWN]]
+    header = deepcopy(source.header)
+    header.PatientName = ""
+    images[0].update(header)
+    return images
+
+
+def identify(made: Dataset, source: Source) -> None:
+    """Put back what was withheld from highdicom, and what it leaves out."""
     made.PatientName = source.header.PatientName
     if "BodyPartExamined" in source.header:
         made.BodyPartExamined = source.header.BodyPartExamined
-    return made
 
 
 def _sample(image: Dataset, found: Grid) -> Dataset:
@@ -154,7 +178,7 @@ def _sample(image: Dataset, found: Grid) -> Dataset:
     if "PerFrameFunctionalGroupsSequence" not in image:
         made.add_new("SliceThickness", "DS", found.thickness)
         return made
-    groups = image.PerFrameFunctionalGroupsSequence[:_SHOWN]
+    groups = image.PerFrameFunctionalGroupsSequence[:SHOWN]
     made.add_new("PerFrameFunctionalGroupsSequence", "SQ", groups)
     made.add_new("NumberOfFrames", "IS", len(groups))
     made.add_new("SharedFunctionalGroupsSequence", "SQ", deepcopy(image.SharedFunctionalGroupsSequence))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import logging
@@ -10,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dicom_node.results.document import Reference
 from dicom_node.results.identity import NodeIdentity
-from dicom_node.results.looking import Look
-from dicom_node.results.material import headers_of, look_in, mask_of
+from dicom_node.results.language import Language, language
+from dicom_node.results.material import arrays_of, headers_of, look_in, mask_of
 from dicom_node.results.profiles import DEFAULT, REJECTION, SR, SR_COMPREHENSIVE, Profile, needed
 from dicom_node.results.report import Composed, Order, compose
 from storage.facts.errors import Rejected
@@ -38,6 +39,7 @@ class Afterwards:
     decide: Decide
     deliveries: Deliveries
     claim: Callable[[Prediction], Urgency] = operator.attrgetter("urgency")  #: what the findings alone may ask for
+    language: Language = dataclasses.field(default_factory=language)  #: of captions, sentences and meanings
     announce_from: Urgency | None  #: least urgency that is raised in the worklist; None: no worklist is configured
     #: What each destination shows; the default for those that are not named.
     profiles: Mapping[str, Profile] = dataclasses.field(default_factory=dict)
@@ -75,7 +77,14 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
         made_at = datetime.datetime.fromtimestamp(kept.made_at).astimezone()
         sources = headers_of(ledger.data, prediction, instances)
         destinations = [] if shadow else [str(d) for d in task.payload.get("destinations", ())]
-        order = _order([afterwards.profile(name) for name in destinations], earlier, look_in(ledger.data, instances))
+        order = Order(
+            kinds=needed([afterwards.profile(name) for name in destinations]),
+            predecessors=[_reference(o) for o in earlier if o.kind in (SR, SR_COMPREHENSIVE)],
+            retired=[_reference(o) for o in earlier if o.kind != REJECTION],
+            look=look_in(ledger.data, instances),
+            read=arrays_of(ledger),
+            language=afterwards.language,
+        )
         fault = ""
         try:
             composed = compose(prediction, mask_of(ledger, prediction.mask), sources, node, made_at, order)
@@ -96,25 +105,22 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
         return Done(
             follow=tuple(dataclasses.replace(item, urgency=urgency) for item in follow),
             record=record,
-            note={"objects": [o.kind for o in objects], "urgency": urgency.name, "fault": fault or None},
+            note={"objects": _counted(objects), "urgency": urgency.name, "fault": fault or None},
         )
 
     return Handler(work=work)
-
-
-def _order(profiles: Sequence[Profile], earlier: Sequence[ResultObject], at: Look) -> Order:
-    return Order(
-        kinds=needed(profiles),
-        predecessors=[_reference(o) for o in earlier if o.kind in (SR, SR_COMPREHENSIVE)],
-        retired=[_reference(o) for o in earlier if o.kind != REJECTION],
-        look=at,
-    )
 
 
 def _narrowed(delivery: Next, afterwards: Afterwards) -> Next:
     """A delivery that says which kinds of object its destination gets."""
     kinds = afterwards.profile(str(delivery.payload.get("destination", ""))).kinds
     return dataclasses.replace(delivery, payload={**delivery.payload, "kinds": list(kinds)})
+
+
+def _counted(objects: Sequence[ResultObject]) -> list[str]:
+    """The kinds, with their number where there are several of one."""
+    counts = collections.Counter(one.kind for one in objects)
+    return [kind if number == 1 else f"{kind} ({number})" for kind, number in counts.items()]
 
 
 def _limitations(header: Header) -> tuple[str, ...]:
@@ -130,8 +136,9 @@ def _failed(prediction: Prediction) -> Prediction:
         code=SOFTWARE_FAILURE, text="The result could not be written as a DICOM object; see the node's log."
     )
     return dataclasses.replace(
-        prediction, status=Status.FAILED, reason=reason, findings=(), segments=(), measurements=(), mask=None
-    )
+        prediction, status=Status.FAILED, reason=reason, findings=(), segments=(), measurements=(), mask=None,
+        detections=(), grades=(), heatmaps=(), images=(), frames=(),
+    )  # fmt: skip
 
 
 def _reference(made: ResultObject) -> Reference:

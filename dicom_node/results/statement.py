@@ -1,47 +1,51 @@
-"""The sentences of a report. A reader must never take silence for health: what was looked for is always named."""
+"""The sentences of a report. A reader must never take silence for health: what was looked for is always named.
+
+Conditions, structures and units are named as the prediction names them: ``language.translated`` comes first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from storage.facts.prediction import Finding, Measurement, Prediction, Presence, Segment, Status
+from dicom_node.results.language import Language
+from storage.facts.prediction import (
+    Code,
+    Detection,
+    Finding,
+    Grade,
+    Heatmap,
+    Measurement,
+    Prediction,
+    Presence,
+    Segment,
+    Shown,
+    Status,
+)
 from storage.facts.study import Urgency
 
-_OUTCOME = {
-    Status.PARTIAL: "Analysed in part",
-    Status.FAILED: "Analysis failed",
-    Status.NOT_ATTEMPTED: "Not analysed",
-}
-_PRESENCE = {
-    Presence.PRESENT: "{}: present.",
-    Presence.ABSENT: "Looked for {}: not found.",
-    Presence.UNDETERMINED: "Looked for {}: cannot be determined.",
-}
-_URGENCY = {
-    Urgency.STAT: "Priority: immediate.",
-    Urgency.HIGH: "Priority: high.",
-    Urgency.ROUTINE: "Priority: routine.",
-}
+_OUTCOME = {Status.PARTIAL: "partial", Status.FAILED: "failed", Status.NOT_ATTEMPTED: "not_attempted"}
+_MAPS = {Shown.SALIENCY: "saliency", Shown.UNCERTAINTY: "uncertainty", Shown.PROBABILITY: "probability_map"}
+_UNITS = {"1": "", "{ratio}": "", "[hnsf'U]": "HU", "ml": "mL", "cm3": "cm³", "mm2": "mm²", "mm3": "mm³"}
 
 
-def outcome(prediction: Prediction) -> list[str]:
+def outcome(prediction: Prediction, language: Language) -> list[str]:
     """How the run ended, and what that means."""
     lead = _OUTCOME.get(prediction.status)
     sentences = []
     if lead is not None:
-        reason = prediction.reason.text if prediction.reason else "no reason was given."
-        sentences.append(f"{lead}: {reason}")
+        reason = prediction.reason.text if prediction.reason else language.say("no_reason")
+        sentences.append(language.say(lead, reason=reason))
     if not was_analysed(prediction):
-        sentences.append("This result makes no statement about the images, neither normal nor abnormal.")
+        sentences.append(language.say("no_statement"))
     return sentences
 
 
-def scope(prediction: Prediction) -> list[str]:
+def scope(prediction: Prediction, language: Language) -> list[str]:
     """How far the statements go; to be read after them."""
     if not was_analysed(prediction):
         return []
-    none = [] if prediction.findings else ["No condition was assessed."]
-    return [*none, "What is not named in this report was not looked for."]
+    assessed = prediction.findings or prediction.grades or prediction.detections
+    return [*([] if assessed else [language.say("nothing_assessed")]), language.say("scope")]
 
 
 def was_analysed(prediction: Prediction) -> bool:
@@ -49,53 +53,130 @@ def was_analysed(prediction: Prediction) -> bool:
     return prediction.status in (Status.SUCCEEDED, Status.PARTIAL)
 
 
-def finding(given: Finding) -> str:
+def finding(given: Finding, language: Language) -> str:
     """What is said of one condition, with its probability and how it was decided."""
-    sentences = [_PRESENCE[given.presence].format(given.condition.meaning), given.text]
+    sentences = [language.say(given.presence.value, condition=given.condition.meaning), given.text]
     if given.probability is not None:
-        sentences.append(f"Probability {given.probability:.2f}.")
+        sentences.append(language.say("probability", value=language.number(given.probability, 2)))
+    sentences.append(certainty(given.uncertainty, language))
     if given.threshold is not None:
-        origin = f" ({given.threshold_source})" if given.threshold_source else ""
-        sentences.append(f"Operating point {given.threshold:g}{origin}.")
+        sentences.append(_operating_point(given.threshold, given.threshold_unit, given.threshold_source, language))
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def measurement(given: Measurement, of: str = "") -> str:
+def _operating_point(value: float, unit: Code | None, source: str, language: Language) -> str:
+    shown = language.number(value) + unit_of(unit)
+    key = "operating_point_from" if source else "operating_point"
+    return language.say(key, value=shown, source=source)
+
+
+def certainty(uncertainty: float | None, language: Language) -> str:
+    """How sure the model was; empty where it does not say."""
+    return "" if uncertainty is None else language.say("certainty", percent=f"{100 * (1 - uncertainty):.0f}")
+
+
+def grade(given: Grade, language: Language) -> str:
+    """The class that is said out of several, and how likely each is."""
+    question = given.question.meaning
+    if given.answer is None:
+        sentences = [language.say("abstained", question=question)]
+    else:
+        sentences = [language.say("answered", question=question, answer=given.answer.meaning)]
+    classes = "; ".join(f"{p.value.meaning} {language.number(p.probability, 2)}" for p in given.probabilities)
+    sentences += [given.text, language.say("classes", classes=classes) if classes else ""]
+    sentences.append(certainty(given.uncertainty, language))
+    if given.threshold is not None:
+        sentences.append(_operating_point(given.threshold, None, given.threshold_source, language))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def detection(given: Detection, images: int, language: Language) -> str:
+    """What was found, how likely it is one, and on which of so many images."""
+    first, last = (round(corner[0]) + 1 for corner in (given.location.low, given.location.high))
+    key = "detection" if images < 2 else "detection_on" if first == last else "detection_from"
+    return language.say(
+        key, label=given.label, value=language.number(given.score, 2), first=first, last=last, images=images,
+        image=key_frame(given) + 1,
+    )  # fmt: skip
+
+
+def key_frame(given: Detection) -> int:
+    """The frame in the middle of a detection, 0-based; the lower of two."""
+    low, high = given.location.low[0], given.location.high[0]
+    return int((low + high) / 2 + 0.499)
+
+
+def measurement(given: Measurement, language: Language, of: str = "") -> str:
     """A number with its unit, as a reader would write it."""
-    unit = "" if given.unit.value in ("1", "{ratio}") else f" {given.unit.value}"
     method = f" ({given.method})" if given.method else ""
     subject = f"{of}: " if of else ""
-    return f"{subject}{given.name.meaning} {given.value:.{given.digits}f}{unit}{method}."
+    return f"{subject}{given.name.meaning} {language.number(given.value, given.digits)}{unit_of(given.unit)}{method}."
 
 
-def empty(segment: Segment) -> str:
+def unit_of(unit: Code | None) -> str:
+    """A unit as it is written behind a number; empty where there is none."""
+    shown = "" if unit is None else _UNITS.get(unit.value, unit.value)
+    return f" {shown}" if shown else ""
+
+
+def heatmap(given: Heatmap, language: Language) -> str:
+    """What a map shows, and by which method."""
+    return language.say(_MAPS[given.shown], label=given.label.rstrip(". "), method=given.method.rstrip(". "))
+
+
+def empty(segment: Segment, language: Language) -> str:
     """That a structure was looked for and not found."""
-    return f"Looked for {segment.label}: nothing was marked."
+    return language.say("unmarked", label=segment.label)
 
 
-def urgency(prediction: Prediction) -> str:
+def urgency(prediction: Prediction, language: Language) -> str:
     """How soon to look, and by which policy."""
-    reason = f" Reason: {prediction.urgency_reason.rstrip('. ')}." if prediction.urgency_reason else ""
-    return _URGENCY[prediction.urgency] + reason
+    said = language.say(prediction.urgency.name.lower())
+    if not prediction.urgency_reason:
+        return said
+    return f"{said} {language.say('reason', reason=prediction.urgency_reason.rstrip('. '))}"
 
 
-def caution(prediction: Prediction) -> list[str]:
+def caution(prediction: Prediction, language: Language) -> list[str]:
     """What the result may be used for."""
     algorithm = prediction.algorithm
     sentences = []
     if algorithm.research:
-        sentences.append("Research software: not for diagnosis.")
+        sentences.append(language.say("research"))
     if algorithm.intended_use:
-        sentences.append(f"Intended use: {algorithm.intended_use.rstrip('. ')}.")
-    return [*sentences, "Made by software; not reviewed by a physician."]
+        sentences.append(language.say("intended_use", use=algorithm.intended_use.rstrip(". ")))
+    return [*sentences, language.say("unreviewed")]
 
 
-def remarks(prediction: Prediction, more: Iterable[str]) -> list[str]:
+def remarks(prediction: Prediction, more: Iterable[str], language: Language) -> list[str]:
     """Warnings of the run, then those of the report."""
-    return [f"Note: {text}" for text in (*prediction.warnings, *more)]
+    return [language.say("note", text=text) for text in (*prediction.warnings, *more)]
+
+
+def everything(prediction: Prediction, language: Language, more: Iterable[str] = ()) -> list[str]:
+    """All that a result says, in the order in which it is read."""
+    sentences = [*outcome(prediction, language), urgency(prediction, language)]
+    if was_analysed(prediction):
+        sentences += substance(prediction, language)
+        sentences += scope(prediction, language)
+    return [*sentences, *caution(prediction, language), *remarks(prediction, more, language)]
+
+
+def substance(prediction: Prediction, language: Language) -> list[str]:
+    """What the model said of the images: conditions, places, grades, numbers."""
+    sentences = [finding(given, language) for given in prediction.findings]
+    sentences += [grade(given, language) for given in prediction.grades if given.detection is None]
+    for found in prediction.detections:
+        sentences.append(detection(found, len(prediction.frames), language))
+        sentences += [grade(given, language) for given in prediction.grades if given.detection == found.number]
+        sentences += [measurement(given, language, found.label) for given in found.measurements]
+    sentences += [measurement(given, language) for given in prediction.measurements]
+    for segment in prediction.segments:
+        sentences += [measurement(given, language, segment.label) for given in segment.measurements]
+    return sentences
 
 
 def is_actionable(prediction: Prediction) -> bool:
     """Whether urgency is said as a code, too: the codes say "actionable finding", which a plain negative is not."""
-    found = any(finding.presence is Presence.PRESENT for finding in prediction.findings)
-    return found or prediction.category > Urgency.ROUTINE
+    found = any(finding.presence is Presence.PRESENT for finding in prediction.findings) or prediction.detections
+    return bool(found) or prediction.category > Urgency.ROUTINE

@@ -46,11 +46,16 @@ class Builder:
         self._paths = Paths(self._source)
         self._nodes = 0
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name that was mentioned so far."""
+        return frozenset(self._paths.names)
+
     def rule(self, tree: Any) -> Rule:
         """The whole rule. Raises Fault."""
         root = self.condition(tree.children[0], 0)
         clauses = root.parts if isinstance(root, And) else (root,)
-        return Rule(text=self._source.text, root=root, clauses=clauses, names=frozenset(self._paths.names))
+        return Rule(text=self._source.text, root=root, clauses=clauses, names=self.names)
 
     def condition(self, node: Any, depth: int) -> Condition:
         """A node that must be true or false."""

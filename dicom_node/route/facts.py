@@ -28,12 +28,18 @@ class SeriesFacts:
         self._names: re.Pattern[str] | None = None
         self._knows_names = False
         self._values: dict[str, Values] = {}
+        self.memory: dict[Any, Any] = {}  #: what others have worked out about the series and may be asked again
         self._shown: dict[str, str] = {}
 
     @property
     def header(self) -> Mapping[str, Any]:
         """The whole header, as it was recorded."""
         return self._reading.header
+
+    def known(self, name: str) -> Any:
+        """The value of a derived fact; None where it is missing."""
+        fact = self.derived.get(name)
+        return None if fact is None else fact.value
 
     def values(self, attribute: Attribute) -> Values:
         """The values of an attribute; never raises."""
@@ -50,8 +56,7 @@ class SeriesFacts:
     def _first(self, attribute: Attribute) -> Any:
         step = attribute.steps[0]
         if step.key in DERIVED:
-            known = self.derived.get(step.key)
-            return None if known is None else known.value
+            return self.known(step.key)
         if step.creator:
             return private_value(step, self._reading.header)
         return self._reading.get(step.key)

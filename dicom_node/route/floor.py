@@ -36,11 +36,13 @@ class Floor:
 
 def bars(facts: SeriesFacts) -> frozenset[str] | None:
     """The names of which a rule must mention every one; None when no rule may have the series. Without the reasons."""
-    if absolute_bar(facts):
+    image = facts.known("is_image")
+    if image is False or facts.known("is_from_this_node"):
         return None
-    derived = facts.derived
-    unsure = {"is_image"} if "is_image" in derived and derived["is_image"].value is None else set()
-    return frozenset(unsure | {name for name in _OPEN_TO_A_RULE if _is(derived, name)})
+    needed = [name for name in _OPEN_TO_A_RULE if facts.known(name)]
+    if image is None and "is_image" in facts.derived:
+        needed.append("is_image")
+    return frozenset(needed)
 
 
 def absolute_bar(facts: SeriesFacts) -> str:

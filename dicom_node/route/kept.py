@@ -53,9 +53,22 @@ class _Kept(Mapping[str, Derived]):
         return len(self._kept)
 
 
+class _KeptFacts(SeriesFacts):
+    """Facts whose values are asked for far more often than the evidence for them."""
+
+    def __init__(self, recorded: RecordedSeries) -> None:
+        super().__init__(recorded.header, _Kept(recorded.facts))
+        self._plain = recorded.facts
+
+    def known(self, name: str) -> Any:
+        """See SeriesFacts."""
+        pair = self._plain.get(name)
+        return pair[0] if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], str) else None
+
+
 def facts_from(recorded: RecordedSeries) -> SeriesFacts:
     """The facts of a recorded series as they were kept. Never raises: what has another shape is missing."""
-    return SeriesFacts(recorded.header, _Kept(recorded.facts))
+    return _KeptFacts(recorded)
 
 
 def derive_again(series: Series, instances: Sequence[Instance], node: NodeIdentity) -> SeriesFacts:

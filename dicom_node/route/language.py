@@ -72,7 +72,7 @@ def compile_rule(text: str) -> Rule:
         raise RuleError(text, f"the rule is longer than {MAX_TEXT} characters", MAX_TEXT)
     if not text.strip():
         raise RuleError(text, 'the rule is empty; to match every series write "true"', 0)
-    tree = _parse(text)
+    tree = parse(text, text)
     try:
         return Builder(text).rule(tree)
     except Fault as fault:
@@ -88,7 +88,8 @@ def _parser() -> Lark:
     return Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=False)
 
 
-def _parse(text: str) -> Tree[Token]:
+def parse(text: str, shown: str) -> Tree[Token]:
+    """The tree of a text. Raises RuleError, which shows ``shown``: the same text with what the parser must not see."""
     parser = _parser()
     from lark.exceptions import UnexpectedInput
 
@@ -98,7 +99,7 @@ def _parse(text: str) -> Tree[Token]:
         start = error.pos_in_stream
         at_end = start is None or start < 0 or start >= len(text) or _ended(error)
         start = len(text.rstrip()) if at_end or start is None else start
-        raise RuleError(text, _syntax_message(text, start, at_end), start) from None
+        raise RuleError(shown, _syntax_message(text, start, at_end), start) from None
 
 
 def _ended(error: UnexpectedInput) -> bool:

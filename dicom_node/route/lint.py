@@ -13,6 +13,7 @@ from enum import StrEnum
 from dicom_node.route.demand import Demand, Demands, demands
 from dicom_node.route.expression import Constant
 from dicom_node.route.language import RuleError, compile_rule
+from dicom_node.route.lint_choice import faults_of_choice
 from dicom_node.route.rules import STABLE, split_reference
 from dicom_node.route.texts import closest
 from storage.facts.errors import Misconfigured
@@ -69,6 +70,10 @@ def lint(rules: RuleSet, packages: Sequence[RegisteredPackage], around: Surround
             found.append(_error(rule, f"it does not compile: {error.fault}"))
             continue
         found += _of_condition(read)
+        found += [
+            Fault(rule=rule.name, severity=Severity.ERROR if bad else Severity.WARNING, text=text)
+            for bad, text in faults_of_choice(rule, packages)
+        ]
         if read.demands.problem:
             continue
         found += _of_loop(read, around)
@@ -147,6 +152,11 @@ def _of_earlier(read: _Read, earlier: Sequence[_Read], match: Match) -> Iterator
         if not read.demands.imply(other.demands) or not read.opened <= other.opened:
             continue
         same = other.rule.package == rule.package and other.rule.shadow == rule.shadow
+        if same and (other.rule.prefer, other.rule.inputs) != (rule.prefer, rule.inputs) and match is Match.ALL:
+            yield _warning(
+                rule, f"a series may be analysed twice: rule {other.rule.name} takes the same ones in another way"
+            )
+            return
         if match is Match.FIRST and not other.rule.shadow:
             yield _error(rule, f"it never gets its turn: rule {other.rule.name} comes first and takes all its series")
             return

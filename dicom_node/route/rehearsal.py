@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from dicom_node.route.contest import Contest, Held, Tried
 from dicom_node.route.facts import SeriesFacts
 from dicom_node.route.replay import Replay
 from storage.facts.routing import Experience, RecordedSeries, Rule, RuleSet
@@ -83,6 +84,7 @@ class Rehearsal:
     busiest_after: int
     unmatched_before: int
     unmatched_after: int
+    choices: Mapping[str, Tried]  #: what the proposed rules that choose would make of the studies
     seconds: float  #: that the rehearsal took
 
     @property
@@ -115,14 +117,23 @@ def rehearse(
 ) -> Rehearsal:
     """Ask both sets about every recorded series. Nothing is run, and nothing is written."""
     begun = time.perf_counter()
-    replay = Replay([live, proposed])
+    contest = Contest([live, proposed])
+    replay = Replay([live, proposed, *contest.roles])
     tally = _Tally()
     for rule in (*live.rules, *proposed.rules):
         tally.rules[rule.name]  # rules that match nothing are shown, too
     for recorded, facts in traffic:
         readable = UNREADABLE not in recorded.header
-        before, after = replay.matches(facts) if readable else ([], [])
-        _count(tally, recorded, facts, before, after)
+        before, after, *roles = replay.matches(facts) if readable else ([], [], [], [])
+        _see(tally, recorded)
+        contest.fill(recorded, roles)
+        choosing = _choosing(before), _choosing(after)
+        if any(choosing):
+            contest.hold(_held(recorded, facts, (before, after), choosing), facts)
+        else:
+            _count(tally, _Seen(recorded, facts), before, after)
+    for held, before, after in contest.decided():
+        _count(tally, held, before, after)
     loads = {model: _load(tally, model, experience.get(model.partition("@")[0])) for model in tally.models}
     hours = list(_hours(tally))
     return Rehearsal(
@@ -137,22 +148,55 @@ def rehearse(
         busiest_after=max((hour.after for hour in hours), default=0),
         unmatched_before=tally.unmatched[0],
         unmatched_after=tally.unmatched[1],
+        choices=contest.tried(proposed, 1),
         seconds=time.perf_counter() - begun,
     )
 
 
-def _count(tally: _Tally, recorded: RecordedSeries, facts: SeriesFacts, before: list[Rule], after: list[Rule]) -> None:
+class _Seen:
+    """A series with its description, which is made only when somebody wants to see it."""
+
+    def __init__(self, recorded: RecordedSeries, facts: SeriesFacts) -> None:
+        self.series_uid, self.study_uid, self.at = recorded.series_uid, recorded.study_uid, recorded.at
+        self._facts = facts
+
+    @property
+    def about(self) -> str:
+        return described(self._facts)
+
+
+def _choosing(rules: Iterable[Rule]) -> list[Rule]:
+    return [rule for rule in rules if rule.prefer or rule.inputs]
+
+
+def _held(
+    recorded: RecordedSeries,
+    facts: SeriesFacts,
+    rules: tuple[list[Rule], list[Rule]],
+    choosing: tuple[list[Rule], list[Rule]],
+) -> Held:
+    plain = [[rule for rule in side if not rule.chooses] for side in rules]
+    return Held(
+        series_uid=recorded.series_uid, study_uid=recorded.study_uid, at=recorded.at, about=described(facts),
+        plain=(plain[0], plain[1]), choosing=choosing,
+    )  # fmt: skip
+
+
+def _see(tally: _Tally, recorded: RecordedSeries) -> None:
     tally.series += 1
     tally.studies.add(recorded.study_uid)
     tally.first = tally.first or recorded.at
     tally.last = recorded.at
+
+
+def _count(tally: _Tally, seen: _Seen | Held, before: list[Rule], after: list[Rule]) -> None:
     if not before and not after:
         tally.unmatched[0] += 1
         tally.unmatched[1] += 1
         return
 
     def example() -> Example:
-        return Example(series_uid=recorded.series_uid, study_uid=recorded.study_uid, about=described(facts))
+        return Example(series_uid=seen.series_uid, study_uid=seen.study_uid, about=seen.about)
 
     for one, two, changes in (
         ({rule.name for rule in before}, {rule.name for rule in after}, tally.rules),
@@ -161,15 +205,15 @@ def _count(tally: _Tally, recorded: RecordedSeries, facts: SeriesFacts, before: 
         for name in one | two:
             changes[name].count(name in one, name in two, example)
     for side, rules in enumerate((before, after)):
-        _count_side(tally, side, recorded, rules)
+        _count_side(tally, side, seen, rules)
 
 
-def _count_side(tally: _Tally, side: int, recorded: RecordedSeries, rules: list[Rule]) -> None:
+def _count_side(tally: _Tally, side: int, seen: _Seen | Held, rules: list[Rule]) -> None:
     delivered = [rule for rule in rules if not rule.shadow]
     tally.unmatched[side] += not delivered
     if rules:
-        hour = tally.hours.setdefault(int(recorded.at // 3600), (set(), set()))
-        hour[side].add(recorded.study_uid)
+        hour = tally.hours.setdefault(int(seen.at // 3600), (set(), set()))
+        hour[side].add(seen.study_uid)
     raising = {rule.package for rule in delivered if rule.urgency > Urgency.ROUTINE}
     for model in raising:
         tally.forced[side][model] += 1

@@ -1,7 +1,8 @@
 """Which rules match which of many series, without the explanations: fast enough for months of recorded traffic.
 
 Clauses about the same attributes form a group. What a group's clauses make of some values is one bit each, kept for the
-next series with these values, as traffic repeats itself; a rule matches where all of its bits are set.
+next series with these values, as traffic repeats itself; a rule matches where all of its bits are set. Which rules
+these are is kept as well.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Replay:
 
     def __init__(self, sets: Sequence[RuleSet]) -> None:
         self._groups: dict[tuple[str, ...], _Group] = {}
+        self._answers: dict[tuple[int, frozenset[str]], list[list[Rule]]] = {}
         self._bits: dict[str, int] = {}
         self._conditions: dict[str, tuple[int, frozenset[str]] | None] = {}
         self._sets = [(each.match is Match.FIRST, list(self._asked(each))) for each in sets]
@@ -80,13 +82,21 @@ class Replay:
         return self._bits[text]
 
     def matches(self, facts: SeriesFacts) -> list[list[Rule]]:
-        """For each set, the rules that route the series, in their order."""
+        """For each set, the rules that route the series, in their order. The lists are not to be changed."""
         needed = bars(facts)
         if needed is None:
             return [[] for _ in self._sets]
         true = 0
         for group in self._groups.values():
             true |= group.holding(facts)
+        found = self._answers.get((true, needed))
+        if found is None:
+            found = self._asked_of(true, needed)
+            if len(self._answers) < _REMEMBERED:
+                self._answers[true, needed] = found
+        return found
+
+    def _asked_of(self, true: int, needed: frozenset[str]) -> list[list[Rule]]:
         found = []
         for first_only, rules in self._sets:
             matching = [rule for rule, bits, names in rules if bits & true == bits and needed <= names]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dicom_node.route.asking import Asked, ask
+from dicom_node.route.choice import matches_role
 from dicom_node.route.facts import SeriesFacts, facts_of
 from dicom_node.route.kept import derivation, plain
 from dicom_node.route.provenance import NodeIdentity
@@ -48,6 +50,10 @@ def routing_rule(rule: Rule) -> RoutingRule:
         shadow=rule.shadow,
         late=rule.late,
         position=rule.position,
+        prefer=rule.prefer,
+        inputs=rule.inputs,
+        wait=rule.wait,
+        settle=rule.settle,
     )
 
 
@@ -70,13 +76,15 @@ def route(ledger: Ledger, node: NodeIdentity, order_urgency: OrderUrgency) -> Ha
         revision = int(task.payload["revision"])
         order = order_urgency(series.header)
         facts: SeriesFacts | None = None
+        asked: list[Asked] = []
         if UNREADABLE in series.header:
             verdicts, runs = _none_matches(live.rules.rules, str(series.header[UNREADABLE])), []
         else:
             facts = series_facts(series, instances, node)
             rules = [routing_rule(rule) for rule in live.rules.rules]
             decisions = evaluate(rules, facts, live.rules.match, late=revision > 1)
-            runs = combine(decisions, packages, order)
+            runs = combine([d for d in decisions if not d.rule.chooses], packages, order)
+            asked = list(_choices(decisions, facts, packages))
             verdicts = [
                 Verdict(
                     rule=d.rule.name,
@@ -91,14 +99,30 @@ def route(ledger: Ledger, node: NodeIdentity, order_urgency: OrderUrgency) -> Ha
             tx.catalogue.record_decisions(series.study_uid, series.series_uid, revision, verdicts, live.number)
             if facts is not None:
                 tx.catalogue.keep_facts(series.series_uid, revision, derivation(node), plain(facts))
+            ask(tx, task, asked, live.number)
             if order > Urgency.ROUTINE:
                 tx.queue.raise_urgency(series.study_uid, order)
 
-        follow = tuple(_infer(series, revision, len(instances), run, live.number) for run in runs)
-        note = {"runs": [f"{r.package}@{r.version}" for r in runs], "rules_version": live.number}
+        follow = tuple(infer(series, revision, len(instances), run, live.number) for run in runs)
+        note: dict[str, Any] = {"runs": [f"{r.package}@{r.version}" for r in runs], "rules_version": live.number}
+        if asked:
+            note["choices"] = [each.rule for each in asked]
         return Done(follow=follow, record=record, note=note)
 
     return Handler(work=work)
+
+
+def _choices(
+    decisions: Sequence[Decision], facts: SeriesFacts, packages: Sequence[RegisteredPackage]
+) -> Iterator[Asked]:
+    """The choices that the series bears on: as a candidate, or for a role of a rule whose choice has begun."""
+    for decision in decisions:
+        rule = decision.rule
+        if not rule.chooses or not rule.enabled or (rule.shadow and not _registered(rule, packages)):
+            continue
+        if decision.matched or any(matches_role(role, facts) for role in rule.inputs):
+            version = _version(rule, packages)
+            yield Asked(rule=rule.name, package=rule.package, version=version, begins=decision.matched)
 
 
 def _none_matches(rules: Sequence[Rule], why: str) -> list[Verdict]:
@@ -139,15 +163,22 @@ def combine(
 
 
 def _registered(rule: RoutingRule, packages: Sequence[RegisteredPackage]) -> bool:
-    return any(p.package == rule.package and rule.version_or_channel in (STABLE, p.version) for p in packages)
+    wanted = rule.version_or_channel
+    return any(p.package == rule.package and (p.stable if wanted == STABLE else p.version == wanted) for p in packages)
 
 
 def _version(rule: RoutingRule, packages: Sequence[RegisteredPackage]) -> str:
-    known = [p.version for p in packages if p.package == rule.package]
-    if rule.version_or_channel == STABLE and known:
-        return known[-1]
-    if rule.version_or_channel in known:
+    known = [p for p in packages if p.package == rule.package]
+    stable = [p.version for p in known if p.stable]
+    if rule.version_or_channel == STABLE and stable:
+        return stable[-1]
+    if rule.version_or_channel in (p.version for p in known):
         return rule.version_or_channel
+    if known and rule.version_or_channel == STABLE:
+        raise Transient(
+            f"rule {rule.name!r} asks for package {rule.package}, of which no version is in use: `dicom-node models "
+            f"promote` brings one into use (there: {', '.join(p.version for p in known)})"
+        )
     wanted = rule.package if rule.version_or_channel == STABLE else f"{rule.package}@{rule.version_or_channel}"
     there = ", ".join(f"{p.package}@{p.version}" for p in packages) or "none"
     raise Transient(
@@ -156,7 +187,7 @@ def _version(rule: RoutingRule, packages: Sequence[RegisteredPackage]) -> str:
     )
 
 
-def _infer(series: Series, revision: int, instances: int, run: Routed, version: int) -> Next:
+def infer(series: Series, revision: int, instances: int, run: Routed, version: int) -> Next:
     """The run as this version of the rules wants it: what it takes along is not looked up again."""
     return Next(
         kind=Kind.INFER,

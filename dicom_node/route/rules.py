@@ -18,9 +18,11 @@ from dicom_node.route.floor import Floor, floor_of
 from dicom_node.route.language import RuleError, compile_rule
 from dicom_node.route.verdict import Test, Verdict, prepared
 from storage.facts.errors import Misconfigured
-from storage.facts.routing import Late, Match
+from storage.facts.routing import SETTLE, WAIT, Late, Match, Role
 from storage.facts.study import Urgency
 from storage.facts.wire import to_json
+
+_OF_A_CHOICE = ("prefer", "inputs", "wait", "settle")
 
 STABLE = "stable"  #: the channel of a rule that names no version
 
@@ -39,6 +41,15 @@ class RoutingRule:
     shadow: bool = False  #: run and record, deliver and raise nothing
     late: Late = Late.RERUN
     position: int = 0  #: order of evaluation
+    prefer: tuple[str, ...] = ()
+    inputs: tuple[Role, ...] = ()
+    wait: float = WAIT  #: seconds
+    settle: float = SETTLE  #: seconds
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it takes one series of a study: see storage.facts.routing.Rule."""
+        return bool(self.prefer or self.inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +73,9 @@ class Decision:
 
     def explanation(self) -> Mapping[str, Any]:
         """The decision as plain data for JSON."""
-        plain: Mapping[str, Any] = to_json(self)
+        plain: dict[str, Any] = to_json(self)
+        if not self.rule.chooses:
+            plain["rule"] = {key: value for key, value in plain["rule"].items() if key not in _OF_A_CHOICE}
         return plain
 
 
@@ -108,15 +121,19 @@ def _decision(rule: RoutingRule, facts: SeriesFacts, floor: Floor, late: bool) -
     except RuleError as error:
         why = f"the rule does not compile: {error.fault}"
         return Decision(rule=rule, matched=False, verdict=Verdict.UNKNOWN, clauses=(), why=why)
-    clauses = tuple(part.clause(facts) for part in parts)
+    clauses = tuple([part.clause(facts) for part in parts])
     verdict = _conjunction(clauses)
     barred = _why_not_routed(rule, floor.bars(compile_rule(rule.when).names), late)
     if verdict is Verdict.TRUE:
-        why = f"the condition holds, but {barred}" if barred else f"all {len(clauses)} clause(s) hold"
+        why = f"the condition holds, but {barred}" if barred else f"all {len(clauses)} clause(s) hold{_then(rule)}"
     else:
         why = _first_failure(clauses)
     matched = verdict is Verdict.TRUE and not barred
     return Decision(rule=rule, matched=matched, verdict=verdict, clauses=clauses, why=why)
+
+
+def _then(rule: RoutingRule) -> str:
+    return ": it is a candidate, for the rule takes one series of a study" if rule.chooses else ""
 
 
 def _conjunction(clauses: Iterable[Clause]) -> Verdict:
@@ -130,7 +147,8 @@ def _why_not_routed(rule: RoutingRule, barred: str, late: bool) -> str:
         return barred
     if not rule.enabled:
         return "the rule is disabled"
-    return "it came late, and the rule ignores late objects" if late and rule.late is Late.IGNORE else ""
+    ignored = late and rule.late is Late.IGNORE and not rule.chooses  # a choice sees to its late series itself
+    return "it came late, and the rule ignores late objects" if ignored else ""
 
 
 def _first_failure(clauses: tuple[Clause, ...]) -> str:
@@ -142,27 +160,29 @@ def _first_failure(clauses: tuple[Clause, ...]) -> str:
     return f"{unknown.text} cannot be told: {unknown.actual}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Part:
-    """A top-level clause, made ready once for all series."""
+    """A top-level clause, made ready once for all series and all rules that say it."""
 
     text: str
     test: Test
     attributes: tuple[expression.Attribute, ...]
 
     def clause(self, facts: SeriesFacts) -> Clause:
-        actual = "; ".join([facts.shown(each) for each in self.attributes])
-        return Clause(text=self.text, verdict=self.test(facts), actual=actual)
+        """How it fares; asked once of a series, for many rules say the same."""
+        found: Clause | None = facts.memory.get(self)
+        if found is None:
+            actual = "; ".join([facts.shown(each) for each in self.attributes])
+            found = facts.memory[self] = Clause(text=self.text, verdict=self.test(facts), actual=actual)
+        return found
 
 
 @lru_cache(maxsize=4096)
 def _parts(text: str) -> tuple[_Part, ...]:
-    rule = compile_rule(text)
-    return tuple(
-        _Part(
-            text=" ".join(text[each.span.start : each.span.end].split()),
-            test=prepared(each),
-            attributes=expression.attributes_of(each),
-        )
-        for each in rule.clauses
-    )
+    return tuple(_part(text[each.span.start : each.span.end]) for each in compile_rule(text).clauses)
+
+
+@lru_cache(maxsize=16384)
+def _part(text: str) -> _Part:
+    root = compile_rule(text).root
+    return _Part(text=" ".join(text.split()), test=prepared(root), attributes=expression.attributes_of(root))

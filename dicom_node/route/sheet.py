@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from dicom_node.route.texts import closest
+from dicom_node.route import sheet_choice
 from storage.facts.errors import Misconfigured
 from storage.facts.routing import Late, Match, Rule, RuleSet, rule_document, rule_of, set_document
 from storage.facts.study import Urgency
@@ -23,9 +23,17 @@ _HEAD = """\
 #   urgency   ROUTINE, HIGH or STAT: the least urgency of the run
 #   shadow    true: run and record, deliver and raise nothing
 #   late      rerun: run again when more of the series comes; ignore: the first result stands
+# A rule with prefer or inputs takes one series of each study:
+#   prefer    what makes one better than another, the most important first: a condition, or least/greatest NUMBER,
+#             earliest/latest DATE
+#   inputs    further series for the model: role, when, prefer, from (study; prior: an earlier study of the patient)
+#   wait      how long it waits at most for better series and for inputs
+#   settle    after how long without a new object nothing more is expected
 """
 
-_RULE_KEYS = ("name", "when", "model", "to", "urgency", "enabled", "shadow", "late")
+_RULE_KEYS = (
+    "name", "when", "model", "to", "urgency", "enabled", "shadow", "late", "prefer", "inputs", "wait", "settle",
+)  # fmt: skip
 _SET_KEYS = ("match", "approval", "rules")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "urgency": tuple(u.name for u in Urgency),
@@ -54,7 +62,7 @@ def read_set(text: str, source: str) -> RuleSet:
     Conditions are not compiled here.
     """
     document = _loaded(text, source)
-    faults = [*_unknown(document, _SET_KEYS, ""), *_wrong_values(document, "")]
+    faults = [*sheet_choice.unknown(document, _SET_KEYS, ""), *_wrong_values(document, "")]
     given = document.get("rules", [])
     if not isinstance(given, list):
         given, faults = [], [*faults, "rules is a list: each rule begins with '- name:'"]
@@ -93,8 +101,13 @@ _Dumper.add_representer(
 
 
 def _dressed(document: dict[str, Any]) -> dict[str, Any]:
-    when = "\n".join(line.rstrip() for line in document["when"].strip().expandtabs(2).splitlines())
-    return document | {"when": _Block(when), "to": _Inline(document["to"])}
+    inputs = [role | {"when": _block(role["when"])} for role in document.get("inputs", ())]
+    dressed = document | {"when": _block(document["when"]), "to": _Inline(document["to"])}
+    return dressed | ({"inputs": inputs} if inputs else {})
+
+
+def _block(condition: str) -> _Block:
+    return _Block("\n".join(line.rstrip() for line in condition.strip().expandtabs(2).splitlines()))
 
 
 def _dump(document: Mapping[str, Any]) -> str:
@@ -106,6 +119,7 @@ def _listed(document: Mapping[str, Any]) -> dict[str, Any]:
     """With ``to: pacs`` as ``to: [pacs]``, and the condition without the line end of its block."""
     to = document.get("to") or []
     listed = dict(document) | {"to": [to] if isinstance(to, str) else to, "when": document["when"].strip()}
+    listed |= sheet_choice.listed(document)
     return listed | ({"urgency": listed["urgency"].upper()} if "urgency" in listed else {})
 
 
@@ -136,20 +150,13 @@ def _faults_of_rule(document: Any, place: str) -> Iterator[str]:
         return
     name = document.get("name")
     place = f"rule {name!r}" if isinstance(name, str) else place
-    yield from _unknown(document, _RULE_KEYS, f"{place}: ")
+    yield from sheet_choice.unknown(document, _RULE_KEYS, f"{place}: ")
     yield from (f"{place}: {key} is missing" for key in _TEXTS if key not in document)
     yield from _wrong_values(document, f"{place}: ")
     to = document.get("to") or []
     if not isinstance(to, str) and not (isinstance(to, list) and all(isinstance(each, str) for each in to)):
         yield f"{place}: to is a list of destination names, such as [pacs]"
-
-
-def _unknown(document: Mapping[str, Any], known: Sequence[str], place: str) -> Iterator[str]:
-    for key in document:
-        if key not in known:
-            close = closest(str(key), known)
-            hint = f"Did you mean {close}?" if close else f"Known: {', '.join(known)}."
-            yield f"{place}there is no {key!r}. {hint}"
+    yield from (f"{place}: {fault}" for fault in sheet_choice.faults(document))
 
 
 def _wrong_values(document: Mapping[str, Any], place: str) -> Iterator[str]:

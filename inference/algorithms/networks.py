@@ -8,24 +8,14 @@ from typing import Any
 
 import torch
 
+from inference.networks.device import device_of, memory
 from inference.packages.package import Package
 from inference.runtime import Models
-from storage.facts.errors import Misconfigured, Transient
+from storage.facts.errors import Misconfigured
+
+__all__ = ["Networks", "device_of", "networks"]
 
 Tensor = torch.Tensor
-
-
-def device_of(wanted: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU if there is one. Raises Misconfigured when it is not there."""
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise Misconfigured(f"there is no device {wanted!r}: use auto, cpu or cuda") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise Misconfigured(f"device {wanted} is not there ({torch.cuda.device_count()} GPUs): use auto or cpu")
-    return device
 
 
 class Networks:
@@ -38,19 +28,11 @@ class Networks:
     def run(self, name: str, image: Tensor) -> Tensor:
         """The output for one 3-D image (depth, height, width): (channels, depth, height, width), float32 on the CPU.
 
-        Raises Transient when memory does not suffice.
+        Raises OutOfMemory when memory does not suffice.
         """
-        try:
-            with torch.inference_mode():
-                output: Tensor = self._modules[name](image[None, None].to(self.device))[0]
-                return output.float().cpu()
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise Transient(f"the GPU has no memory left for network {name}") from error
-        except RuntimeError as error:
-            if "alloc" in str(error) or "memory" in str(error):
-                raise Transient(f"there is no memory left for network {name}") from error
-            raise
+        with memory(f"network {name}"), torch.inference_mode():
+            output: Tensor = self._modules[name](image[None, None].to(self.device))[0]
+            return output.float().cpu()
 
 
 def _module(package: Package, name: str, device: torch.device) -> Any:

@@ -1,65 +1,15 @@
-"""What an algorithm is given and gives back, before the manifest says what it means."""
+"""What an algorithm is: given a volume, its package and a runtime, it gives back a bare outcome."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Protocol
 
 from inference.imaging.volume import Volume
 from inference.packages.package import Package
+from inference.packages.raw import Box, Image, Map, Raw
 from inference.runtime import Runtime
-from storage.facts.prediction import Reason, Shown
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
-    """One detection; a point where both corners are equal."""
-
-    key: str  #: of the manifest's detection entry
-    low: tuple[float, float, float]  #: frame, row, column index; whole numbers are centres of voxels
-    high: tuple[float, float, float]
-    score: float  #: calibrated probability, 0..1
-    values: Mapping[str, float] = field(default_factory=dict)  #: by measurement key
-    classes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  #: by grade key, calibrated probabilities
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Map:
-    """Real values on the volume's grid."""
-
-    shown: Shown
-    label: str
-    method: str  #: with its citation
-    voxels: npt.NDArray[np.float32]
-    explains: str = ""  #: key of the condition, grade or detection that it explains
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Image:
-    """New images on the volume's grid, in the unit of its voxels."""
-
-    key: str  #: of the manifest's image entry
-    voxels: npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Raw:
-    """The bare outcome of one run."""
-
-    mask: npt.NDArray[np.uint8] | None = None  #: segment numbers on the volume's grid; None where none was made
-    values: dict[str, float] = field(default_factory=dict)  #: by measurement key, in the unit of the manifest
-    classes: dict[str, tuple[float, ...]] = field(default_factory=dict)  #: by grade key, calibrated probabilities
-    chances: dict[str, float] = field(default_factory=dict)  #: by condition key (binary, multi-label), calibrated
-    boxes: tuple[Box, ...] = ()
-    maps: tuple[Map, ...] = ()
-    images: tuple[Image, ...] = ()
-    refusal: Reason | None = None  #: set when the content of the images does not allow a result
-    warnings: tuple[str, ...] = ()  #: for the reader
-    device: str = "cpu"  #: where it ran
+__all__ = ["Algorithm", "Box", "Image", "Map", "Raw"]
 
 
 class Algorithm(Protocol):

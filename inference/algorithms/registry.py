@@ -16,6 +16,8 @@ __all__ = ["ALGORITHMS", "Algorithm", "Raw", "find"]
 ALGORITHMS: dict[str, tuple[str, str]] = {
     "brain-extraction": ("inference.algorithms.brain", "extract"),
     "lung-densitometry": ("inference.algorithms.lung_adaptor", "densitometry"),
+    "network": ("inference.algorithms.network", "run"),
+    "phantom-nodule": ("inference.algorithms.nodules", "find_nodules"),
 }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Volume:
     affine: npt.NDArray[np.float64]  #: 4 x 4: (frame, row, column, 1) to patient coordinates (LPS) in mm
     frames: tuple[Frame, ...]  #: source of each frame
     header: Dataset  #: of a representative object, without pixels
+    others: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)  #: further series by role, on this grid
 
     @property
     def spacing(self) -> tuple[float, float, float]:

@@ -21,6 +21,7 @@ class Package:
     manifest: Manifest
     digest: str  #: SHA-256 over the manifest's bytes and the weights' digests, hexadecimal
     weights: Mapping[str, Path]  #: by the name that the algorithm uses
+    folder: Path  #: where its manifest lies
 
     def read_weights(self, name: str) -> bytes:
         """One weights file, whose digest is verified on the very bytes that are returned.
@@ -67,7 +68,7 @@ def open_package(folder: Path, models: Path | None = None) -> Package:
     for entry in manifest.weights:
         _verify(manifest, entry, weights[entry.name].read_bytes())
         digest.update(f"\n{entry.name} {entry.sha256}".encode())
-    return Package(manifest=manifest, digest=digest.hexdigest(), weights=weights)
+    return Package(manifest=manifest, digest=digest.hexdigest(), weights=weights, folder=folder)
 
 
 def _find(manifest: Manifest, entry: Weights, folder: Path, models: Path | None) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inference.packages.package import MANIFEST, Package, open_package
+from inference.packages.signature import SIGNATURE, signer
 from storage.facts.errors import Misconfigured
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
@@ -14,16 +15,20 @@ SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 class PackageStore:
     """All packages that can be run, and what is wrong with the others.
 
-    ``packages``: verified packages, ordered by identifier and version. ``faults``: one text for each other one.
+    ``packages``: verified packages, ordered by identifier and version. ``faults``: one text for each other one. With
+    ``trusted``, a folder of public keys, a package of the models folder must be signed by one of them; what is shipped
+    is part of the product and needs no signature.
     """
 
-    def __init__(self, models: Path, shipped: Path = SHIPPED) -> None:
+    def __init__(self, models: Path, shipped: Path = SHIPPED, trusted: Path | None = None) -> None:
         self.packages: tuple[Package, ...]
         self.faults: tuple[str, ...]
         found: dict[tuple[str, str], Package] = {}
         faults: list[str] = []
         for folder in (*_folders(shipped), *_folders(models)):
             try:
+                if trusted is not None and not folder.is_relative_to(shipped):
+                    _require_signature(folder, trusted)
                 package = open_package(folder, models)
                 key = (package.manifest.id, package.manifest.version)
                 if key in found:
@@ -45,6 +50,15 @@ class PackageStore:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """Folders below the root, or one level deeper (package/version), that hold a manifest."""
-    for pattern in (f"*/{MANIFEST}", f"*/*/{MANIFEST}"):
+    """Folders below the root, or one level deeper (package/version), that hold a manifest; not those with a dot."""
+    for pattern in (f"[!.]*/{MANIFEST}", f"[!.]*/[!.]*/{MANIFEST}"):
         yield from (path.parent for path in sorted(root.glob(pattern)))
+
+
+def _require_signature(folder: Path, trusted: Path) -> None:
+    if not (folder / SIGNATURE).is_file():
+        raise Misconfigured(
+            f"{folder}: the package is not signed, and workers.require_signature asks for it: let its maker sign it, "
+            "or remove it"
+        )
+    signer(folder, trusted)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from storage.facts.study import Instance, Series
 
@@ -18,6 +21,108 @@ class Arrival:
     received_at: float
 
 
+class NoticeKind(StrEnum):
+    """Who says that objects exist."""
+
+    MPPS = "MPPS"  #: the modality: Modality Performed Procedure Step (PS3.4 Annex F)
+    IAN = "IAN"  #: the archive: Instance Availability Notification (PS3.4 Annex R)
+
+
+IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED"  #: of an MPPS (PS3.3 C.4.14)
+AVAILABLE = "AVAILABLE"  #: of an IAN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What a peer said of the objects of a study."""
+
+    sop_instance_uid: str
+    kind: NoticeKind
+    state: str
+    peer: str  #: calling AE title
+    study_uid: str  #: empty where an N-SET does not repeat it
+    modality: str = ""
+    objects: Mapping[str, str] = field(default_factory=dict)  #: SOP Instance UID to Series Instance UID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stated:
+    """What the notices about a series come to."""
+
+    objects: int = 0  #: that a finished step or an archive names
+    missing: int = 0  #: of them that are not here
+    by: str = ""  #: MPPS or IAN, with the peer; empty when no notice names the series
+    in_progress: bool = False  #: a step of its study goes on, and no later series of the study has begun here
+
+
+BIN_RATIO = 1.25  #: of the edges of two bins of a histogram of pauses
+SHORTEST_PAUSE = 0.05  #: seconds; bin 0 holds what is shorter
+
+
+def pause_bin(seconds: float) -> int:
+    """The bin of a histogram of pauses."""
+    return 0 if seconds <= SHORTEST_PAUSE else math.ceil(math.log(seconds / SHORTEST_PAUSE, BIN_RATIO) - 1e-9)
+
+
+def bin_edge(number: int) -> float:
+    """The longest pause of a bin, seconds."""
+    return SHORTEST_PAUSE * BIN_RATIO**number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habit:
+    """The longest pause within a series, as series of this source and protocol were seen to have it."""
+
+    series: float  #: how many were seen; older ones count less
+    pause: float  #: seconds; the longest pause of nearly every series stayed below
+
+
+class AbsenceState(StrEnum):
+    """What became of something that the node lacks."""
+
+    WAITING = "waiting"  #: it may come by itself, or is fetched when its time has come
+    GIVEN_UP = "given up"  #: it was asked for as often as is polite
+    CLOSED = "closed"  #: it is here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """A series of which a source has more than the node. Times are seconds since the epoch."""
+
+    peer: str  #: calling AE title of the source
+    series_uid: str
+    study_uid: str
+    modality: str
+    expected: int  #: objects that the source has
+    here: int
+    tries: int  #: how often it was asked to send them
+    seen_at: float
+    next_at: float  #: when it is asked to, if nothing changes before
+    state: AbsenceState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What came of asking a source for its recent studies."""
+
+    peer: str
+    at: float
+    studies: int = 0
+    lacking: int = 0  #: series of which it has more than the node
+    fetched: int = 0  #: series that it was asked to send
+    why: str = ""  #: why it could not be asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """What the node has of a study."""
+
+    here: Mapping[str, int]  #: objects by series
+    arriving: frozenset[str]  #: series that an ASSEMBLE task sees to
+    excluded: frozenset[str]  #: series that are never fetched: the node's own results
+    removed: bool = False  #: retention removed its files
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What the node knows about whether a series is all there."""
@@ -30,3 +135,5 @@ class Evidence:
     last_ending: str  #: released, aborted, lost, or empty
     associations: int = 0  #: that carried objects of this series
     gap: float = 0.0  #: mean time between two objects, seconds
+    stated: Stated = field(default_factory=Stated)
+    habit: Habit | None = None  #: None while too little is known of the source

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,9 +29,32 @@ class Late(StrEnum):
     IGNORE = "ignore"  #: the first result stands
 
 
+class Origin(StrEnum):
+    """Where the series of a role is looked for."""
+
+    STUDY = "study"  #: in the same study
+    PRIOR = "prior"  #: in an earlier study of the same patient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """A further series that a model is given beside the one that the rule is about."""
+
+    name: str  #: as the package's manifest calls it
+    expression: str
+    prefer: tuple[str, ...] = ()
+    origin: Origin = Origin.STUDY
+
+
+WAIT, SETTLE = 600.0, 30.0  #: seconds
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A routing rule as it is kept; what its expression means is the router's business."""
+    """A routing rule as it is kept; what its expressions mean is the router's business.
+
+    A rule with preferences or further inputs takes one series of a study, any other every series that matches.
+    """
 
     name: str
     expression: str
@@ -41,6 +65,15 @@ class Rule:
     shadow: bool = False  #: run and record, deliver and raise nothing
     late: Late = Late.RERUN
     position: int = 0  #: order of evaluation, from 1; 0 when new: placed last
+    prefer: tuple[str, ...] = ()  #: what makes one series of a study better than another, the most important first
+    inputs: tuple[Role, ...] = ()
+    wait: float = WAIT  #: seconds that are waited at most for better series and for further inputs
+    settle: float = SETTLE  #: seconds without a new object after which nothing more is expected of a study
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it takes one series of a study."""
+        return bool(self.prefer or self.inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +171,38 @@ class RecordedSeries:
     facts: Mapping[str, Any]  #: derived name to [value, evidence]
 
 
+class Outcome(StrEnum):
+    """How a choice within a study ended."""
+
+    CHOSEN = "chosen"  #: a run was asked for
+    STANDS = "stands"  #: what was chosen before stays
+    NONE = "none"  #: no series is left to choose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which series of a study one rule took, and why."""
+
+    key: str  #: of the CHOOSE task
+    study_uid: str
+    rule: str
+    outcome: Outcome
+    explanation: Mapping[str, Any]  #: candidates with their values, what was missed, how long it waited
+    series_uid: str = ""  #: the one that was chosen; empty when none was
+    run: str = ""  #: key of the INFER task; empty when none was asked for
+    rules_version: int | None = None
+    at: float = 0.0  #: seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arriving:
+    """Whether more of a study may come."""
+
+    open_series: int  #: series that are not complete or not routed yet
+    open_associations: int  #: that brought objects of the study and are still open
+    last_at: float  #: arrival of the last object, seconds since the epoch
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
     """What runs of one package have cost and raised so far."""
@@ -157,10 +222,31 @@ class RegisteredPackage:
     digest: str
     title: str
     manifest: Mapping[str, Any]
+    stable: bool = True  #: it is what a rule without a version gets
+
+
+def patient_digest(header: Header) -> str | None:
+    """What is equal for series of one patient, by PatientID and its issuer; None where there is no PatientID.
+
+    An ID without an issuer is never taken for the same ID with one.
+    """
+    identifier, issuer = (header.get(keyword) for keyword in ("PatientID", "IssuerOfPatientID"))
+    if not isinstance(identifier, str) or not identifier.strip():
+        return None
+    named = issuer.strip() if isinstance(issuer, str) else ""
+    return hashlib.sha256(f"{named}\0{identifier.strip()}".encode()).hexdigest()[:32]
 
 
 def rule_document(rule: Rule) -> dict[str, Any]:
-    """A rule as plain data, as it is stored, exported and shown; its place is its place in the list."""
+    """A rule as plain data, as it is stored, exported and shown; its place is its place in the list.
+
+    What belongs to a choice is there only where the rule makes one.
+    """
+    choice: dict[str, Any] = {}
+    if rule.chooses:
+        choice = {"prefer": list(rule.prefer)} if rule.prefer else {}
+        choice |= {"inputs": [_role_document(role) for role in rule.inputs]} if rule.inputs else {}
+        choice |= {"wait": span_text(rule.wait), "settle": span_text(rule.settle)}
     return {
         "name": rule.name,
         "when": rule.expression,
@@ -170,7 +256,30 @@ def rule_document(rule: Rule) -> dict[str, Any]:
         "enabled": rule.enabled,
         "shadow": rule.shadow,
         "late": rule.late.value,
+        **choice,
     }
+
+
+def _role_document(role: Role) -> dict[str, Any]:
+    plain: dict[str, Any] = {"role": role.name, "when": role.expression}
+    return plain | ({"prefer": list(role.prefer)} if role.prefer else {}) | {"from": role.origin.value}
+
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def span_text(seconds: float) -> str:
+    """A time span in the largest unit that says it exactly: ``10m``, ``90s``."""
+    unit = next((unit for unit, size in _UNITS.items() if seconds >= size and seconds % size == 0), "s")
+    return f"{seconds / _UNITS[unit]:g}{unit}"
+
+
+def span_of(text: str) -> float:
+    """Seconds of ``90s``, ``10m``, ``2h``, ``1d``. Raises ValueError for anything else."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no time span: write 30s, 10m, 2h or 1d")
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def set_document(rules: RuleSet) -> dict[str, Any]:
@@ -194,9 +303,22 @@ def rule_of(document: Mapping[str, Any]) -> Rule:
             enabled=document.get("enabled", True),
             shadow=document.get("shadow", False),
             late=Late(document.get("late", Late.RERUN)),
+            prefer=tuple(document.get("prefer", ())),
+            inputs=tuple(_role_of(each) for each in document.get("inputs", ())),
+            wait=span_of(document.get("wait", span_text(WAIT))),
+            settle=span_of(document.get("settle", span_text(SETTLE))),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise Misconfigured(f"a stored rule has another shape than this version of the node knows: {error}") from error
+
+
+def _role_of(document: Mapping[str, Any]) -> Role:
+    return Role(
+        name=document["role"],
+        expression=document["when"],
+        prefer=tuple(document.get("prefer", ())),
+        origin=Origin(document.get("from", Origin.STUDY)),
+    )
 
 
 def set_of(document: Mapping[str, Any]) -> RuleSet:
@@ -216,7 +338,11 @@ def changes(before: RuleSet, after: RuleSet) -> dict[str, Any]:
     old = {rule.name: rule_document(rule) for rule in before.rules}
     new = {rule.name: rule_document(rule) for rule in after.rules}
     changed = {
-        name: {key: [old[name][key], new[name][key]] for key in new[name] if old[name][key] != new[name][key]}
+        name: {
+            key: [old[name].get(key), new[name].get(key)]
+            for key in old[name] | new[name]
+            if old[name].get(key) != new[name].get(key)
+        }
         for name in new
         if name in old and old[name] != new[name]
     }

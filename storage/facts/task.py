@@ -16,12 +16,14 @@ class Kind(StrEnum):
 
     ASSEMBLE = "assemble"  #: a series that is still arriving: is it complete?
     ROUTE = "route"  #: a complete series: which models, and why?
+    CHOOSE = "choose"  #: a study: which of its series does a rule take, and with which others?
     INFER = "infer"  #: one model on one series
     REPORT = "report"  #: a prediction, to be said in DICOM
     DELIVER = "deliver"  #: a report's objects, to be sent to one destination
     COMMIT = "commit"  #: delivered objects, to be committed by the archive (PS3.4 Annex J)
     ANNOUNCE = "announce"  #: an urgent result, to be raised in the reading worklist (UPS, PS3.4 Annex CC)
     RETAIN = "retain"  #: periodic: free what the retention policy allows
+    RECONCILE = "reconcile"  #: periodic: what has a source of its recent studies that the node lacks?
     VERIFY = "verify"  #: periodic: re-compute the audit chain
 
 
@@ -63,13 +65,15 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 #: What may follow what; a handler can enqueue no other kind.
 SUCCESSORS: dict[Kind, frozenset[Kind]] = {
     Kind.ASSEMBLE: frozenset({Kind.ROUTE}),
-    Kind.ROUTE: frozenset({Kind.INFER}),
+    Kind.ROUTE: frozenset({Kind.CHOOSE, Kind.INFER}),
+    Kind.CHOOSE: frozenset({Kind.INFER}),
     Kind.INFER: frozenset({Kind.REPORT}),
     Kind.REPORT: frozenset({Kind.DELIVER, Kind.ANNOUNCE}),
     Kind.DELIVER: frozenset({Kind.COMMIT}),
     Kind.COMMIT: frozenset(),
     Kind.ANNOUNCE: frozenset(),
     Kind.RETAIN: frozenset(),
+    Kind.RECONCILE: frozenset(),
     Kind.VERIFY: frozenset(),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 import subprocess
@@ -9,8 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pydicom
 import pytest
+from click.testing import CliRunner
 
+from dicom_node.cli import cli
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.dimse import send
 from dicom_node.deliver.echo import echo
@@ -59,6 +63,11 @@ def start(tmp_path: Path) -> Iterator[Archive]:
 ae_title = "ORTHANC"
 query = "orthanc"
 fetch = true
+reconcile = "all"
+
+[reconcile]
+every_minutes = 0.03
+settle_minutes = 0.03
 
 [destinations.orthanc]
 ae_title = "ORTHANC"
@@ -102,6 +111,10 @@ def _await(orthanc: Destination) -> None:
 
 def a_study(tmp_path: Path, seed: int) -> Study:
     write_study(tmp_path / f"study{seed}", seed)
+    for path in (tmp_path / f"study{seed}").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.StudyDate = f"{datetime.datetime.now():%Y%m%d}"
+        dataset.save_as(path)
     [study] = of_folder(tmp_path / f"study{seed}")
     return study
 
@@ -119,7 +132,7 @@ def completion(session: Session, study: Study) -> tuple[str, float]:
 def test_a_pacs_forwards_by_itself_and_gets_the_results_once(start: Archive, tmp_path: Path) -> None:
     study = a_study(tmp_path, 1)
     start.send(study, calling=PACS)
-    _wait_for_arrival(start.session, study)
+    wait_for_arrival(start.session, study)
     wait_for(start.session, study.study_uid)
     time.sleep(3)  # the archive's own stable age: results must not be forwarded again
 
@@ -146,7 +159,40 @@ def test_what_the_pacs_has_and_the_node_lacks_is_fetched(start: Archive, tmp_pat
     assert "has 100 objects of it, all are here" in why
 
 
-def _wait_for_arrival(session: Session, study: Study) -> None:
+def test_what_was_forwarded_while_the_node_was_down_is_fetched_and_analysed_once(
+    start: Archive, tmp_path: Path
+) -> None:
+    session = start.session
+    study, known = a_study(tmp_path, 3), a_study(tmp_path, 4)
+    start.send(known, calling=PACS)
+    wait_for_arrival(session, known)
+    wait_for(session, known.study_uid)
+    session.stop_node()
+    start.send(study, calling=PACS)
+    time.sleep(3)  # the archive tries to forward it, once
+    session.start_node()
+
+    wait_for_arrival(session, study)
+    assert wait_for(session, study.study_uid).failed == ()
+    time.sleep(5)  # more looks: nothing lacks any more
+
+    with session.ledger.read() as reading:
+        [series] = views.study_series(reading, study.study_uid)
+        trail = views.trail(reading, study=study.study_uid)
+        results = [item for item in views.worklist(reading) if item.study_uid == study.study_uid]
+        [look] = views.looks(reading)
+    assert (series.revision, series.instances) == (1, len(study.files))
+    assert len(results) == 1
+    actions = [row.action for row in trail]
+    assert [a for a in actions if "lacking" in a or "fetched" in a] == [
+        "objects lacking", "lacking objects asked for", "objects fetched", "lacking objects here",
+    ]  # fmt: skip
+    assert (look.lacking, look.why) == (0, "")
+    shown = CliRunner().invoke(cli, ["status", "-c", str(session.path)]).output
+    assert "ORTHANC" in shown
+
+
+def wait_for_arrival(session: Session, study: Study) -> None:
     until = time.monotonic() + 30
     while session.progress(study.study_uid).received == 0:
         assert time.monotonic() < until, "nothing was forwarded"

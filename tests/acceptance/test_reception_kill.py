@@ -1,8 +1,9 @@
-"""The receiver is killed, and senders are cut off, in the middle of reception: what was answered 0x0000 is there.
+"""The receiver or its index is killed, and senders are cut off, in the middle: what was answered 0x0000 is there, once.
 
 One data folder lives through all points. A kill comes before or after a seeded call of the operating system by which an
 object moves on (create, write, sync, rename, link, remove), or a seeded time after the sender began; a cut comes after
-a seeded number of bytes of a data set.
+a seeded number of bytes of a data set. There the index runs in a thread of the receiver, so that its calls count, too;
+in the last test it is the process that it is in the node, and dies alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import random
 import signal
 import struct
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,16 +24,23 @@ from typing import Any
 
 import pytest
 
-from dicom_node.commands.bench_node import receiving
+from dicom_node.commands.bench_node import configure, listening, receiving
+from dicom_node.config import load
 from dicom_node.deliver import command
 from dicom_node.deliver.association import Association, Body, Proposal
 from dicom_node.deliver.destination import Destination
+from dicom_node.node import index_child
+from dicom_node.receive.assembly import QuietTime, expect
+from dicom_node.receive.events import Began
+from dicom_node.receive.feed import Feed, serve
+from dicom_node.receive.index import Index
+from dicom_node.supervisor import Child, Supervisor
 from storage.facts.errors import Transient
 from storage.ledger import Ledger
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 SERIES = "1.2.826.0.1.1.7"
-DEEDS = ("open", "write", "fdatasync", "fsync", "replace", "link", "unlink")
+DEEDS = ("open", "writev", "fdatasync", "fsync", "replace", "link", "unlink")
 EACH = 5  #: objects offered at each point
 
 
@@ -78,8 +87,14 @@ def data_set(number: int) -> bytes:
 
 
 def receive(folder: Path, channel: Connection, point: Point) -> None:
-    """Runs in a process of its own: receives, and dies at the point."""
-    with receiving(folder, 0, "fdatasync") as scp:
+    """Runs in a process of its own, with the index in a thread: receives, and dies at the point."""
+    config = load(configure(folder, 0, "fdatasync"))
+    ledger, feed = Ledger(folder), Feed()
+    index = Index(ledger, expect(QuietTime(settings=config.receive)))
+    with listening(config, feed) as scp:
+        threading.Thread(target=serve, args=(feed.connect(), index.take), daemon=True).start()
+        assert feed.ask(Began(ae_title="DICOM_NODE"), 30) == 0
+        scp.start()
         if point.how == "deed":
             _die_at(point)
         channel.send(scp.port)
@@ -204,3 +219,42 @@ def check(folder: Path, told: Told) -> None:
     assert list((folder / "incoming").iterdir()) == []
     assert {str(p.relative_to(folder)) for p in (folder / "instances").rglob("*.dcm")} == {i.path for i in instances}
     assert faults == ()
+
+
+@pytest.mark.timeout(120)
+def test_an_index_that_is_killed_again_and_again_loses_nothing_and_holds_nobody_up(tmp_path: Path) -> None:
+    path = configure(tmp_path, 0, "fdatasync")
+    feed, dice, told = Feed(), random.Random(20261121), Told()
+    child = index_child(path, feed)
+    index = Supervisor([child], lambda _pid: None)
+    stop = threading.Event()
+    kills: list[int] = []
+    with listening(load(path), feed) as scp:
+        index.start()
+        assert feed.ask(Began(ae_title="DICOM_NODE"), 30) == 0
+        scp.start()
+        assassin = threading.Thread(target=_kill_now_and_then, args=(child, dice, stop, kills))
+        assassin.start()
+        never = Point(how="never", number=0, after=False)
+        batches = 0
+        while len(kills) < 5:
+            offer(scp.port, range(batches * 20, (batches + 1) * 20), never, lambda: None, told)
+            batches += 1
+        stop.set()
+        assassin.join()
+        scp.stop()
+        assert feed.ask(Began(ae_title="DICOM_NODE"), 30) == 0  # whoever the index is by now
+        feed.stop()
+        index.stop()
+
+    assert told.stored == set(range(batches * 20))
+    check(tmp_path, told)
+
+
+def _kill_now_and_then(child: Child, dice: random.Random, stop: threading.Event, kills: list[int]) -> None:
+    while not stop.wait(dice.uniform(0.0, 0.6)):
+        process, child.pause = child.process, 0.05  # the next start comes soon
+        if process is not None and process.poll() is None:
+            process.kill()
+            kills.append(process.pid)
+            stop.wait(dice.uniform(1.0, 2.5))  # until there is a successor, and some time into its work

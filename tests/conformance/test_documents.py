@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from dicom_node.cli import COMMANDS, HIDDEN, cli
-from dicom_node.config import NodeConfig, describe
-from storage.settings import Settings, parse
+from dicom_node.config import NodeConfig
+from storage.settings import Settings, describe, parse
 from tests.conformance.chart import DOCUMENT, written_into
 
 ROOT = Path(__file__).resolve().parents[2]

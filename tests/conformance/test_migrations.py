@@ -9,7 +9,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from storage.ledger import Ledger
-from storage.tables import Base
+from storage.source_tables import Base
 
 
 def differences(url: str) -> list[object]:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from inference.algorithms.registry import ALGORITHMS, find
-from inference.packages.answer import answer, unsound
+from inference.packages.answer import answer
 from inference.packages.manifest import Manifest, load_manifest
 from inference.packages.package import open_package
+from inference.packages.raw import Raw
+from inference.packages.soundness import unsound
 from inference.packages.store import SHIPPED, PackageStore
 from storage.facts.errors import Misconfigured
 from storage.facts.prediction import Presence
@@ -196,7 +198,7 @@ def test_an_unknown_algorithm_is_a_fault_of_the_package() -> None:
 def test_what_the_reader_sees_is_what_decides(
     manifest: Manifest, value: float, presence: Presence, urgency: Urgency
 ) -> None:
-    said = answer(manifest, {"share": value})
+    said = answer(manifest, Raw(values={"share": value}))
     assert (said.findings[0].presence, said.urgency) == (presence, urgency)
     assert f"{value:.1f} %" in said.findings[0].text
     assert bool(said.urgency_reason) == (urgency is not Urgency.ROUTINE)
@@ -212,8 +214,8 @@ def test_what_the_reader_sees_is_what_decides(
     ],
 )
 def test_unsound_numbers_are_withheld(manifest: Manifest, values: dict[str, float], code: str, words: str) -> None:
-    reason = unsound(manifest, values)
+    reason = unsound(manifest, Raw(values=values))
     assert reason is not None
     assert reason.code.value == code
     assert words in reason.text
-    assert unsound(manifest, {"share": 100.0}) is None
+    assert unsound(manifest, Raw(values={"share": 100.0})) is None

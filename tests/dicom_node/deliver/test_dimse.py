@@ -49,6 +49,40 @@ def test_five_hundred_objects_arrive_without_a_loss(tmp_path: Path, pacs: StandI
     assert pacs.received == 500
 
 
+def test_many_objects_go_over_several_associations_and_are_answered_for_in_order(
+    tmp_path: Path, pacs: StandInPacs
+) -> None:
+    files = [outgoing(tmp_path, n, pixels=131_072 if n % 2 else 2048) for n in range(60)]
+    told: list[Sent] = []
+
+    sent = send(files, to(pacs.port, associations=3), told.append)
+
+    assert [s.sop_instance_uid for s in sent] == [f.sop_instance_uid for f in files]
+    assert {s.status for s in sent} == {0}
+    assert sorted(t.sop_instance_uid for t in told) == sorted(f.sop_instance_uid for f in files)
+    for file in files:
+        [stored] = [o for o in pacs.objects() if o.sop_instance_uid == file.sop_instance_uid]
+        assert dcmread(stored.path) == dcmread(file.path)
+
+
+def test_what_each_of_several_associations_got_answered_is_known_when_one_is_lost(
+    tmp_path: Path, pacs: StandInPacs
+) -> None:
+    files = [outgoing(tmp_path, n) for n in range(40)]
+    pacs.misbehaviour.abort_every = 25
+
+    with pytest.raises(Interrupted) as caught:
+        send(files, to(pacs.port, associations=2))
+    pacs.misbehaviour.abort_every = 0
+    known = {s.sop_instance_uid for s in caught.value.sent}
+
+    assert len(known) == len(caught.value.sent)
+    assert 24 <= len(known) < 40
+    assert known <= {o.sop_instance_uid for o in pacs.objects()}
+    send([f for f in files if f.sop_instance_uid not in known], to(pacs.port))
+    assert len(pacs.objects()) == 40
+
+
 def test_a_lost_answer_is_a_transient_fault_and_the_retry_doubles_nothing(tmp_path: Path, pacs: StandInPacs) -> None:
     files = [outgoing(tmp_path, n) for n in range(5)]
     pacs.misbehaviour.silent_every = 3

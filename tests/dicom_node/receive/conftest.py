@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from dicom_node.config import NodeConfig
-from dicom_node.receive.assembly import QuietTime, expect
+from dicom_node.receive.assembly import AskTheSource, QuietTime, expect
+from dicom_node.receive.feed import Feed, serve
 from dicom_node.receive.index import Index
 from dicom_node.receive.intake import FrontDesk
 from dicom_node.receive.landing import Incoming
@@ -30,6 +32,7 @@ class Receiver:
     """What a test may look at."""
 
     scp: Scp
+    feed: Feed
     index: Index
     incoming: Incoming
     desk: FrontDesk
@@ -38,7 +41,7 @@ class Receiver:
 
     def settle(self) -> None:
         """Wait until everything acknowledged is in the ledger."""
-        self.index.stop()
+        self.feed.stop()
 
     def instances(self, series_uid: str) -> list[Instance]:
         """What the ledger knows of a series."""
@@ -59,6 +62,19 @@ class Receiver:
 MakeReceiver = Callable[..., Receiver]
 
 
+def listen(feed: Feed, index: Index) -> threading.Thread:
+    """The index's end of the link, in a thread of the test instead of a process."""
+    link = feed.connect()
+
+    def run() -> None:
+        with link:
+            serve(link, index.take)
+
+    thread = threading.Thread(target=run, name="index", daemon=True)
+    thread.start()
+    return thread
+
+
 @pytest.fixture
 def make_receiver(tmp_path: Path) -> Iterator[MakeReceiver]:
     """Starts receivers with the settings given."""
@@ -71,19 +87,21 @@ def make_receiver(tmp_path: Path) -> Iterator[MakeReceiver]:
             {"node": {"port": 0, "bind": "127.0.0.1", "data": str(data)}, "receive": settings, "tls": tls or {}}
         )
         ledger = Ledger(data)
-        index = Index(ledger, expect(QuietTime(settings=config.receive)))
+        policy = AskTheSource(quiet=QuietTime(settings=config.receive), askable=frozenset())
+        feed, index = Feed(), Index(ledger, expect(policy))
         incoming = Incoming(data, durable=True, refuse_below=config.receive.refuse_below_mb * 2**20)
-        desk = FrontDesk(incoming, index)
-        scp = Scp(config, desk, index, lambda _kind, _information: 0, streaming=streaming)
-        index.start()
+        desk = FrontDesk(incoming, feed)
+        scp = Scp(config, desk, feed, lambda _kind, _information: 0, streaming=streaming)
+        feed.start()
+        listen(feed, index)
         scp.start()
-        made.append(Receiver(scp=scp, index=index, incoming=incoming, desk=desk, ledger=ledger, data=data))
+        made.append(Receiver(scp=scp, feed=feed, index=index, incoming=incoming, desk=desk, ledger=ledger, data=data))
         return made[-1]
 
     yield make
     for receiver in made:
         receiver.scp.stop()
-        receiver.index.stop()
+        receiver.feed.stop()
         receiver.ledger.close()
 
 

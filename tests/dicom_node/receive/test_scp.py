@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
+from dicom_node.config import ReceiveSection
 from dicom_node.receive import stream
 from dicom_node.receive.landing import read_landed
 from storage.facts.task import Kind
@@ -97,7 +98,7 @@ def test_a_series_is_expected_once_its_first_object_is_here(receiver: Receiver) 
         evidence = tx.studies.evidence(SERIES)
     assert evidence is not None
     assert (evidence.series.instances, evidence.open_associations, evidence.last_ending) == (3, 0, "released")
-    assert due == pytest.approx(evidence.last_closed_at + 2.0, abs=0.01)
+    assert due == pytest.approx(evidence.last_closed_at + ReceiveSection().quiet_seconds, abs=0.01)
     assert evidence.series.calling_ae == "PACS"
 
 
@@ -275,10 +276,10 @@ def test_a_fragment_longer_than_its_pdu_ends_the_association_and_nothing_else(ma
 
 
 def test_what_was_acknowledged_but_not_yet_in_the_ledger_is_entered_at_the_next_start(
-    make_receiver: MakeReceiver,
+    make_receiver: MakeReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receiver = make_receiver()
-    receiver.index._write = lambda _batch: None  # type: ignore[method-assign]  # as if killed
+    monkeypatch.setattr(receiver.index, "_write", lambda _batch: None)  # as if killed
     assoc = receiver.associate()
     for number in (1, 2):
         assoc.send_c_store(a_slice(number))
@@ -288,11 +289,11 @@ def test_what_was_acknowledged_but_not_yet_in_the_ledger_is_entered_at_the_next_
     assert read_landed(one).origin.calling_ae == "PACS"
     two.with_suffix(".part").write_bytes(b"never acknowledged")
     (receiver.incoming.folder / "broken.dcm").write_bytes(b"\0" * 200)
-    del receiver.index._write  # type: ignore[method-assign]
+    monkeypatch.undo()
 
     receiver.incoming.sweep()
-    entered = receiver.index.recover(receiver.incoming.folder)
-    again = receiver.index.recover(receiver.incoming.folder)
+    entered = receiver.index.recover()
+    again = receiver.index.recover()
 
     assert (entered, again) == (2, 0)
     assert [i.sop_instance_uid for i in receiver.instances(SERIES)] == [f"{SERIES}.1", f"{SERIES}.2"]

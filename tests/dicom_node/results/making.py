@@ -129,8 +129,8 @@ def items(dataset: Dataset) -> list[Dataset]:
 
 
 def sentences(report: Dataset) -> list[str]:
-    """All texts of a report, in reading order."""
-    return [item.TextValue for item in items(report) if item.ValueType == "TEXT"]
+    """All texts of a report, in reading order, without their line breaks."""
+    return [" ".join(item.TextValue.split()) for item in items(report) if item.ValueType == "TEXT"]
 
 
 def codes(report: Dataset) -> list[tuple[str, str]]:

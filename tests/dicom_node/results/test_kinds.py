@@ -19,10 +19,23 @@ from dicom_node.results import profiles
 from dicom_node.results.check import faults
 from dicom_node.results.document import reference
 from dicom_node.results.looking import NoPixels, look
+from dicom_node.results.report import Order, compose
 from storage.facts.errors import Misconfigured
 from storage.facts.prediction import Frame, Presence
 from tests import builders
-from tests.dicom_node.results.making import FLAT, SOURCES, codes, complaints, labels_on, ordered, tool
+from tests.dicom_node.results import finding
+from tests.dicom_node.results.making import (
+    FLAT,
+    NODE,
+    SOURCES,
+    codes,
+    complaints,
+    labels_on,
+    looking,
+    ordered,
+    through_bytes,
+    tool,
+)
 from tests.dicom_node.results.test_conformance import bare, clean, malformed
 
 EARLIER = builders.source(builders.CT, number=77)
@@ -66,10 +79,14 @@ DEGRADED: dict[str, Callable[[Dataset], None]] = {
 UNKNOWABLE = (
     "Laterality(0020,0060)> - is only permitted to be empty when actually unknown",
     "Retired Person Name form",
+    "Unrecognized defined term = <99TEST>",  # a private coding scheme, which is declared
 )
 MATRIX = [name for name in SOURCES if name not in ("MR sagittal", "CT oblique, from the head down")]
 
 
+COLOURED = frozenset({"US loop", "SC"})
+#: Kinds that lie in the patient.
+PLACED = frozenset({"seg", "seg-labelmap", "pmap", "sr-volumetric"})
 #: Each source in its worst state; the other states where they change anything.
 CASES = [
     *((name, "sparse") for name in MATRIX),
@@ -86,11 +103,12 @@ def test_dciodvfy_finds_nothing_in_any_kind(name: str, degradation: str, tmp_pat
     for ds in sources:
         DEGRADED[degradation](ds)
     labels = labels_on(sources)
-    retired = [reference(EARLIER)]
-    objects = ordered(builders.prediction(sources, labels), labels, sources, retired=retired)
-    grid = {"seg", "seg-labelmap"} if name not in FLAT and degradation not in ("sparse", "placeless") else set()
-    assert set(objects) - {"seg", "seg-labelmap"} == {"sc", "sr", "sr-comprehensive", "pdf", "kos", "kos-rejection"}
-    assert set(objects) >= grid
+    prediction, read = finding.everything(sources, labels)
+    objects = ordered(prediction, labels, sources, retired=[reference(EARLIER)], read=read)
+    assert set(objects) - PLACED >= {"sc", "sc-map", "sr", "sr-comprehensive", "pdf", "kos", "kos-rejection", "image"}
+    assert ("gsps" in objects) == (name not in COLOURED)
+    if name not in FLAT and degradation not in ("sparse", "placeless"):
+        assert set(objects) >= PLACED
     for kind, one in objects.items():
         assert faults(one) == []
         said = [line for line in complaints(one, tmp_path) if not any(known in line for known in UNKNOWABLE)]
@@ -101,10 +119,12 @@ def test_dciodvfy_finds_nothing_in_any_kind(name: str, degradation: str, tmp_pat
 def test_dcentvfy_finds_what_a_destination_gets_to_be_of_one_study(profile: profiles.Profile, tmp_path: Path) -> None:
     sources = builders.slices()
     labels = labels_on(sources)
-    objects = ordered(builders.prediction(sources, labels), labels, sources, kinds=profile.kinds)
-    assert set(objects) == set(profile.kinds) - {profiles.REJECTION}
+    prediction, read = finding.everything(sources, labels)
+    order = Order(kinds=profile.kinds, look=looking(sources), read=read)
+    composed = compose(prediction, labels, sources, NODE, builders.MADE_AT, order)
+    assert {one.kind for one in composed} == set(profile.kinds) - {profiles.REJECTION}
     files = []
-    for index, ds in enumerate([*sources, *objects.values()]):
+    for index, ds in enumerate([*sources, *map(through_bytes, composed)]):
         files.append(tmp_path / f"{index}.dcm")
         ds.save_as(files[-1], enforce_file_format=True)
     ran = subprocess.run([tool("dcentvfy"), *files], capture_output=True, text=True, check=False)
@@ -122,8 +142,8 @@ def test_the_configuration_knows_the_profiles_that_there_are() -> None:
 
 def test_what_several_destinations_need_is_made_once_and_in_order() -> None:
     wanted = profiles.needed([profiles.PROFILES["classic-pacs"], profiles.PROFILES["slicer"]])
-    assert wanted == ("seg", "sc", "sr", "sr-comprehensive", "pdf")
-    assert profiles.needed([]) == ("seg", "sr")
+    assert wanted == ("seg", "image", "pmap", "sc", "sc-map", "sr", "sr-comprehensive", "sr-volumetric", "pdf")
+    assert profiles.needed([]) == ("seg", "image", "pmap", "sr")
 
 
 def test_the_older_report_says_the_same_under_a_uid_and_a_class_of_its_own() -> None:
@@ -139,8 +159,10 @@ def test_the_older_report_says_the_same_under_a_uid_and_a_class_of_its_own() -> 
 def test_objects_of_all_kinds_come_out_the_same_again() -> None:
     sources = builders.slices()
     labels = labels_on(sources)
-    first = ordered(builders.prediction(sources, labels), labels, sources)
-    again = ordered(builders.prediction(sources, labels), labels, sources)
+    prediction, read = finding.everything(sources, labels)
+    first = ordered(prediction, labels, sources, read=read)
+    again = ordered(prediction, labels, sources, read=read)
+    assert set(first) == set(profiles.KINDS) - {profiles.REJECTION}
     for kind, ds in first.items():
         assert ds == again[kind]
         assert ds.get("EncapsulatedDocument") == again[kind].get("EncapsulatedDocument")
@@ -231,9 +253,23 @@ def test_a_rejection_note_lists_what_it_retires() -> None:
     prediction = builders.prediction(sources, labels, revision=1, key="again")
     note = ordered(prediction, labels, sources, retired=[reference(ds) for ds in old.values()])["kos-rejection"]
     assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
-    listed = {(i.ValueType, i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for i in note.ContentSequence[-7:]}
-    documents = {"sr", "sr-comprehensive", "pdf", "kos"}
+    listed = {
+        (i.ValueType, i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for i in note.ContentSequence[-len(old) :]
+    }
+    documents = {"sr", "sr-comprehensive", "sr-volumetric", "pdf", "kos"}
     assert listed == {("COMPOSITE" if k in documents else "IMAGE", ds.SOPInstanceUID) for k, ds in old.items()}
+
+
+def mapping(ds: Dataset) -> Dataset:
+    """What the values of a map mean."""
+    found: Dataset = ds.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    return found
+
+
+def graphic(ds: Dataset) -> Dataset:
+    """The first box of a presentation state."""
+    found: Dataset = ds.GraphicAnnotationSequence[0].GraphicObjectSequence[0]
+    return found
 
 
 PLANTED: dict[str, tuple[str, Callable[[Dataset], None]]] = {
@@ -252,7 +288,7 @@ PLANTED: dict[str, tuple[str, Callable[[Dataset], None]]] = {
     "page: says nobody is named": ("pdf", lambda ds: setattr(ds, "BurnedInAnnotation", "NO")),
     "page: no source": ("pdf", lambda ds: delattr(ds, "SourceInstanceSequence")),
     "page: modality": ("pdf", lambda ds: setattr(ds, "Modality", "OT")),
-    "key objects: none": ("kos", lambda ds: setattr(ds, "ContentSequence", list(ds.ContentSequence[:-2]))),
+    "key objects: none": ("kos", lambda ds: setattr(ds, "ContentSequence", list(ds.ContentSequence[:-4]))),
     "key objects: title": ("kos", lambda ds: setattr(ds.ConceptNameCodeSequence[0], "CodeValue", "113003")),
     "key objects: evidence": ("kos", lambda ds: setattr(ds, "CurrentRequestedProcedureEvidenceSequence", [])),
     "key objects: purpose": (
@@ -261,6 +297,59 @@ PLANTED: dict[str, tuple[str, Callable[[Dataset], None]]] = {
     ),
     "key objects: template": ("kos", lambda ds: delattr(ds, "ContentTemplateSequence")),
     "key objects: modality": ("kos", lambda ds: setattr(ds, "Modality", "SR")),
+    "map: integers": ("pmap", lambda ds: setattr(ds, "BitsAllocated", 16)),
+    "map: no quantity": (
+        "pmap", lambda ds: delattr(mapping(ds), "QuantityDefinitionSequence")
+    ),
+    "map: another scale": ("pmap", lambda ds: setattr(mapping(ds), "RealWorldValueSlope", 2.0)),
+    "map: no unit": ("pmap", lambda ds: delattr(mapping(ds), "MeasurementUnitsCodeSequence")),
+    "map: no frame of reference": ("pmap", lambda ds: delattr(ds, "FrameOfReferenceUID")),
+    "map: cut short": ("pmap", lambda ds: setattr(ds, "FloatPixelData", ds.FloatPixelData[:-4])),
+    "map: a frame too few": ("pmap", lambda ds: ds.PerFrameFunctionalGroupsSequence.pop()),
+    "map: frames at one place": (
+        "pmap",
+        lambda ds: setattr(
+            ds.PerFrameFunctionalGroupsSequence[1], "PlanePositionSequence",
+            ds.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence,
+        ),
+    ),
+    "map: no series": ("pmap", lambda ds: delattr(ds, "ReferencedSeriesSequence")),
+    "map: no qualification": ("pmap", lambda ds: delattr(ds, "ContentQualification")),
+    "map: no creator": ("pmap", lambda ds: setattr(ds, "ContentCreatorName", "")),
+    "graphics: none": ("gsps", lambda ds: delattr(ds, "GraphicAnnotationSequence")),
+    "graphics: another layer": ("gsps", lambda ds: setattr(ds.GraphicAnnotationSequence[0], "GraphicLayer", "X")),
+    "graphics: another image": (
+        "gsps",
+        lambda ds: setattr(
+            ds.GraphicAnnotationSequence[0].ReferencedImageSequence[0], "ReferencedSOPInstanceUID", "1.2.3"
+        ),
+    ),
+    "graphics: on the display": ("gsps", lambda ds: setattr(graphic(ds), "GraphicAnnotationUnits", "DISPLAY")),
+    "graphics: open": ("gsps", lambda ds: setattr(graphic(ds), "GraphicData", [*graphic(ds).GraphicData[:-1], 1.0])),
+    "graphics: outside": ("gsps", lambda ds: setattr(graphic(ds), "GraphicData", [-1.0] * 10)),
+    "graphics: untracked": ("gsps", lambda ds: delattr(graphic(ds), "TrackingUID")),
+    "graphics: of nobody": (
+        "gsps",
+        lambda ds: [
+            setattr(text, "UnformattedTextValue", "nodule")
+            for annotation in ds.GraphicAnnotationSequence
+            for text in annotation.get("TextObjectSequence", [])
+        ],
+    ),
+    "graphics: no area": ("gsps", lambda ds: delattr(ds, "DisplayedAreaSelectionSequence")),
+    "graphics: no time": ("gsps", lambda ds: delattr(ds, "PresentationCreationDate")),
+    "image: original": ("image", lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "AXIAL"])),
+    "image: no source": ("image", lambda ds: delattr(ds, "SourceImageSequence")),
+    "image: of itself": (
+        "image", lambda ds: setattr(ds.SourceImageSequence[0], "ReferencedSOPInstanceUID", ds.SOPInstanceUID)
+    ),
+    "image: no method": ("image", lambda ds: delattr(ds, "DerivationCodeSequence")),
+    "image: no description": ("image", lambda ds: delattr(ds, "DerivationDescription")),
+    "image: no place": ("image", lambda ds: delattr(ds, "ImagePositionPatient")),
+    "image: no frame of reference": ("image", lambda ds: delattr(ds, "FrameOfReferenceUID")),
+    "image: no rescale": ("image", lambda ds: delattr(ds, "RescaleSlope")),
+    "image: short": ("image", lambda ds: setattr(ds, "Rows", ds.Rows + 1)),
+    "image: of another modality": ("image", lambda ds: setattr(ds, "Modality", "MR")),
     "label map: native": ("seg-labelmap", lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.1")),
     "label map: binary": ("seg-labelmap", lambda ds: setattr(ds, "SegmentationType", "BINARY")),
     "label map: palette": ("seg-labelmap", lambda ds: setattr(ds, "PhotometricInterpretation", "PALETTE COLOR")),
@@ -273,7 +362,8 @@ def test_a_planted_fault_is_found(fault: str) -> None:
     kind, plant = PLANTED[fault]
     sources = builders.slices()
     labels = labels_on(sources)
-    one = ordered(builders.prediction(sources, labels), labels, sources, kinds=[kind])[kind]
+    prediction, read = finding.everything(sources, labels)
+    one = ordered(prediction, labels, sources, kinds=[kind], read=read)[kind]
     assert faults(one) == []
     plant(one)
     assert faults(one) != []

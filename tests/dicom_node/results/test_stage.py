@@ -24,7 +24,7 @@ def test_each_destination_is_promised_the_kinds_of_its_profile_and_all_are_made_
         objects = {one.kind: one for one in tx.predictions.objects(prediction.key)}
     assert set(objects) == {"seg", "sc", "sr", "sr-comprehensive", "pdf"}
     promised = {item.payload["destination"]: item.payload["kinds"] for item in done.follow}
-    assert promised == {"viewer": ["seg", "sr"], "pacs": ["sc", "sr-comprehensive", "pdf"]}
+    assert promised == {"viewer": list(PROFILES["orthanc-ohif"].kinds), "pacs": list(PROFILES["classic-pacs"].kinds)}
     for one in objects.values():
         dataset = pydicom.dcmread(io.BytesIO(ledger.blobs.get(one.blob)))
         assert (dataset.SOPInstanceUID, dataset.file_meta.TransferSyntaxUID) == (

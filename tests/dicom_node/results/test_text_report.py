@@ -77,8 +77,9 @@ def test_it_says_what_was_looked_at_and_by_what() -> None:
     assert {"1.2.0", "Lung test model (ct-test-lung)", "SHA-256 of manifest and weights: " + "ab" * 32} <= set(said)
     uids = {item.UID for item in items(report) if item.ValueType == "UIDREF"}
     assert f"{builders.ROOT}.1" in uids
-    [image] = [item for item in items(report) if item.ValueType == "IMAGE"]
-    assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == sources[4].SOPInstanceUID
+    [study] = report.CurrentRequestedProcedureEvidenceSequence
+    evidence = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert [one.ReferencedSOPInstanceUID for one in evidence] == [ds.SOPInstanceUID for ds in sources]
 
 
 def test_an_urgent_finding_without_outline_is_still_urgent() -> None:
@@ -90,3 +91,12 @@ def test_an_urgent_finding_without_outline_is_still_urgent() -> None:
 def test_a_single_header_is_enough_to_report_a_failure() -> None:
     sources = builders.slices()[:1]
     assert "CT series 2 'Thin slices'" in sentences(made(builders.failure(sources), None, sources)["sr"])
+
+
+def test_a_long_finding_breaks_its_lines_for_a_viewer_that_does_not() -> None:
+    sources = builders.slices()
+    report = made(builders.prediction(sources, findings=(builders.finding(text="A word. " * 60),)), None, sources)["sr"]
+    lines = [line for item in items(report) if item.ValueType == "TEXT" for line in item.TextValue.split("\r\n")]
+    assert "A word. " * 8 in " ".join(lines)
+    found = [item for item in items(report) if item.ValueType == "TEXT" and "A word." in item.TextValue]
+    assert max(len(line) for item in found for line in item.TextValue.split("\r\n")) <= 88

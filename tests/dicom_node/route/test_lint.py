@@ -13,7 +13,7 @@ from dicom_node.route.demand import demands
 from dicom_node.route.language import compile_rule
 from dicom_node.route.lint import Surroundings, lint
 from dicom_node.route.verdict import Verdict
-from storage.facts.routing import Match, RegisteredPackage, Rule, RuleSet
+from storage.facts.routing import Match, Origin, RegisteredPackage, Role, Rule, RuleSet
 from storage.facts.study import Urgency
 from tests.dicom_node.route.making import verdict
 
@@ -191,3 +191,71 @@ def test_no_header_contradicts_what_lint_says(one: str, two: str, header: dict[s
     assert not (first.problem and holds[0]), "it was said that it can never match"
     if first.imply(second) and not first.problem:
         assert holds[1] or not holds[0], "it was said that the first implies the second"
+
+
+TWO = RegisteredPackage(
+    package="two", version="1.0", digest="", title="",
+    manifest={"inputs": [{"role": "flair", "missing": "refuse"}, {"role": "pet", "missing": "impute"}]},
+)  # fmt: skip
+FLAIR = Role(name="flair", expression='mr_sequence == "FLAIR"')
+PET = Role(name="pet", expression='Modality == "PT"')
+
+
+def chosen(**more: Any) -> list[str]:
+    one = rule("a", 'Modality == "MR"', **({"package": "two", "inputs": (FLAIR, PET)} | more))
+    found = lint(RuleSet().put(one), [*PACKAGES, TWO], AROUND)
+    return [f"{each.severity.value} {each.text}" for each in found]
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({}, None),
+        ({"prefer": ("least SliceThickness", "least SliceThickness")}, "warning prefer, line 2 decides nothing"),
+        ({"prefer": ("least SliceThickness", "greatest SliceThickness")}, "warning prefer, line 2 decides nothing"),
+        ({"prefer": ("least Thicknes",)}, "error prefer, line 1 does not compile: unknown name 'Thicknes'."),
+        (
+            {"inputs": (dataclasses.replace(FLAIR, prefer=("nope",)), PET)},
+            "error input flair: prefer, line 1 does not compile: unknown name 'nope'.",
+        ),
+        (
+            {"inputs": (dataclasses.replace(FLAIR, expression='Modality == "MR" && Modality == "CT"'), PET)},
+            "error input flair: no series can ever be it: no value of Modality meets all that is asked of it",
+        ),
+        (
+            {"inputs": (dataclasses.replace(FLAIR, expression='Modality == "MR"'), PET)},
+            "warning input flair: its condition is that of the rule itself: it gets the second best series",
+        ),
+        ({"inputs": (FLAIR, PET, Role(name="flare", expression="true"))},
+         "error two takes no input 'flare': did you mean flair?"),
+        ({"inputs": (PET,)}, "error two needs an input 'flair', which the rule does not name: every run is refused"),
+        (
+            {"inputs": (FLAIR,)},
+            "warning two takes an input 'pet', which the rule does not name: it is always imputed",
+        ),
+        ({"package": "lung"}, "error lung takes no input 'flair': it takes one series alone"),
+        ({"wait": 10.0}, "warning it waits 10s at most, but settles only after 30s"),
+    ],
+)  # fmt: skip
+def test_a_choice_that_cannot_work_is_found(more: dict[str, Any], text: str | None) -> None:
+    found = chosen(**more)
+
+    assert found[0].startswith(text) if text else found == []
+
+
+def test_a_prior_may_have_the_condition_of_the_rule() -> None:
+    prior = Role(name="flair", expression='Modality == "MR"', origin=Origin.PRIOR)
+
+    assert chosen(inputs=(prior, PET)) == []
+
+
+def test_two_ways_to_the_same_model_may_run_it_twice() -> None:
+    best = rule("best", 'Modality == "CT"', prefer=("least SliceThickness",))
+
+    assert faults(CT, best) == [
+        "warning best: a series may be analysed twice: rule a takes the same ones in another way"
+    ]
+    assert faults(best, dataclasses.replace(best, name="other", package="brain")) == []
+    assert faults(best, CT, match=Match.FIRST) == [
+        "error a: it never gets its turn: rule best comes first and takes all its series"
+    ]

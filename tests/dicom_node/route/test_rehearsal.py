@@ -7,13 +7,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dicom_node.route.choice import Candidate, pick
 from dicom_node.route.kept import derivation, facts_from, plain
 from dicom_node.route.provenance import NodeIdentity
 from dicom_node.route.rehearsal import Load, Rehearsal, rehearse
 from dicom_node.route.replay import Replay
 from dicom_node.route.router import routing_rule
 from dicom_node.route.rules import evaluate
-from storage.facts.routing import Experience, Match, RecordedSeries, Rule, RuleSet
+from storage.facts.routing import Experience, Match, Origin, RecordedSeries, Role, Rule, RuleSet
 from storage.facts.study import UNREADABLE, Urgency
 from tests.dicom_node.route.making import AXIAL, CT, MR, NODE, facts, stack
 
@@ -163,3 +164,55 @@ def test_an_example_does_not_say_who_the_patient_is() -> None:
     found = rehearsed(RuleSet(), RuleSet().put(rule("a", ALL)), recorded(header))
 
     assert found.rules["a"].gained_examples[0].about == 'CT, 3 images, "Thorax …"'
+
+
+def test_a_rule_that_chooses_gets_one_series_of_each_study_once_all_of_it_is_there() -> None:
+    best = rule("a", ALL, prefer=("least SliceThickness",))
+
+    found = rehearsed(RuleSet().put(rule("a", ALL)), RuleSet().put(best), *_traffic())
+
+    a = found.rules["a"]
+    assert (a.before, a.after, a.lost) == (5, 3, 2)
+    assert [e.series_uid for e in a.lost_examples] == ["1.2.3.0", "1.2.3.2"], "the thick ones"
+    assert (found.unmatched_before, found.unmatched_after) == (1, 3)
+    assert (found.choices["a"].studies, found.choices["a"].candidates) == (3, 5)
+    assert rehearsed(RuleSet().put(best), RuleSet().put(best), *_traffic()).changes_nothing
+
+
+def test_the_winner_of_a_rehearsal_is_the_winner_of_the_stage() -> None:
+    series = [
+        recorded({"Modality": "CT", "SOPClassUID": CT, "SliceThickness": t, "SeriesNumber": n}, n, study_uid="1")
+        for n, t in enumerate((2.0, 1.0, None, 1.0))
+    ]
+    lowest = rule("a", ALL, prefer=("least SliceThickness",))
+
+    found = rehearsed(RuleSet(), RuleSet().put(lowest), *series)
+    chosen = pick("", [_candidate(each) for each in series], lowest.prefer)
+
+    [won] = found.rules["a"].gained_examples
+    assert chosen.winner is not None
+    assert won.series_uid == chosen.winner.series_uid == "1.2.3.1"
+
+
+def _candidate(each: RecordedSeries) -> Candidate:
+    return Candidate(series_uid=each.series_uid, study_uid=each.study_uid, facts=facts_from(each), about="")
+
+
+def test_what_other_rules_do_with_the_candidates_stays_as_it_is() -> None:
+    best = rule("a", ALL, prefer=("least SliceThickness",), package="one")
+    both = RuleSet().put(best).put(rule("b", ALL, package="two"))
+
+    found = rehearsed(RuleSet().put(rule("b", ALL, package="two")), both, *_traffic())
+
+    assert (found.rules["b"].before, found.rules["b"].after) == (5, 5)
+    assert (found.models["one"].after, found.models["two"].after) == (3, 5)
+
+
+def test_studies_without_a_series_for_a_role_are_counted() -> None:
+    thick = Role(name="thick", expression="SliceThickness > 2")
+    prior = Role(name="prior", expression="true", origin=Origin.PRIOR)
+    best = rule("a", THIN, inputs=(thick, prior))
+
+    found = rehearsed(RuleSet(), RuleSet().put(best), *_traffic(), recorded(_traffic()[1].header, 9, at=9000.0))
+
+    assert found.choices["a"].missing == {"thick": 1}

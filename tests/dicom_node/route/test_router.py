@@ -32,7 +32,8 @@ def rule(name: str, when: str = 'Modality == "CT"', **more: Any) -> Rule:
 def enact(ledger: Ledger, *rules: Rule, match: Match = Match.ALL) -> None:
     with ledger.begin("test") as tx:
         for package in PACKAGES:
-            tx.catalogue.register_package(package)
+            if tx.catalogue.register_package(package) and package.version == "2.0":
+                tx.catalogue.promote("lung", "2.0", "newer", {})
         tx.catalogue.enact(RuleSet(match=match).of(list(rules)), "why")
 
 

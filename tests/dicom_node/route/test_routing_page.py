@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dicom_node.commands.rules import rules
+from dicom_node.route.choice import Candidate, candidates_of, select
 from dicom_node.route.language import compile_rule
+from dicom_node.route.preference import NAMED, compile_preference
+from dicom_node.route.router import routing_rule
 from dicom_node.route.rules import RoutingRule, evaluate
 from dicom_node.route.sheet import read_rule, write_rule
 from dicom_node.route.vocabulary import DERIVED
+from storage.facts.routing import Match
 from tests.dicom_node.route.making import CT, MR, SAGITTAL, SECONDARY_CAPTURE, facts, stack
 
 PAGE = (Path(__file__).parents[3] / "docs" / "routing.md").read_text(encoding="utf-8")
@@ -105,3 +110,82 @@ def test_every_command_about_rules_is_on_the_page_and_every_one_on_the_page_exis
 
     assert shown <= known
     assert {name for name in known if not re.search(rf"[` ]{name}[` ]", PAGE)} == set()
+
+
+CHOICES = {
+    name: read_rule(sheet, "the page")
+    for name, sheet in re.findall(
+        r"^### (.+?)\n+```yaml\n(.+?)```", PAGE.split("## Four recipes with a choice")[1], re.MULTILINE | re.DOTALL
+    )
+}
+_CHEST = _CT | {"BodyPartExamined": "CHEST", "ConvolutionKernel": "STANDARD", "SliceThickness": 1.0}
+_PET = {"Modality": "PT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.128", "CorrectedImage": ["DECY", "ATTN"]}
+_T1, _FLAIR = _MR | {"SeriesDescription": "t1_mprage"}, _MR | {"SeriesDescription": "t2_flair"}
+
+#: Recipe: the series of a study, of an earlier one, and which of them it takes: first that of the rule, then by role.
+STUDIES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], list[int]]] = {
+    "The best chest series for densitometry": (
+        [
+            _CHEST | {"SliceThickness": 5.0, "SeriesDescription": "non-con"},
+            _CHEST | {"ConvolutionKernel": "LUNG", "SeriesDescription": "non-con"},
+            _CHEST | {"SliceThickness": 0.6, "SeriesDescription": "post contrast"},
+            _CHEST | {"SeriesDescription": "non-con"},
+        ],
+        [],
+        [3],
+    ),
+    "Brain with T1 and FLAIR": ([_FLAIR, _T1 | {"SeriesDescription": "t1 post gad"}, _T1], [], [2, 0]),
+    "PET on its CT": ([_CHEST | {"step": 3.0}, _CHEST, _PET | {"CorrectedImage": "DECY"}, _PET], [], [0, 3]),
+    "Follow-up against the latest earlier study": (
+        [_CHEST | {"StudyDate": "20260301"}],
+        [_CHEST | {"StudyDate": "20240301"}, _CHEST | {"StudyDate": "20250301"}, _CHEST | {"StudyDate": "20270301"}],
+        [0, 102],
+    ),
+}
+
+
+def _candidate(number: int, study: str, attributes: dict[str, Any]) -> Candidate:
+    header = {key: value for key, value in attributes.items() if key != "step"}
+    known = facts(header, stack([n * attributes.get("step", 1.0) for n in range(300)]))
+    return Candidate(series_uid=str(number), study_uid=study, facts=known, about="")
+
+
+def test_the_recipes_with_a_choice_have_their_examples() -> None:
+    assert list(CHOICES) == list(STUDIES)
+    assert len(CHOICES) == 4
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_recipe_takes_the_series_that_it_is_for(name: str) -> None:
+    here, before, expected = STUDIES[name]
+    rule = routing_rule(CHOICES[name])
+    study = [_candidate(n, "1", each) for n, each in enumerate(here)]
+    others = [_candidate(n, str(n), each) for n, each in enumerate(before, 101)]
+
+    found = select(rule, candidates_of(rule, [rule], Match.ALL, study), study, others)
+
+    picks = (found.primary, *found.inputs)
+    assert [int(pick.winner.series_uid) for pick in picks if pick.winner] == expected
+    assert found.missing == ()
+
+
+def test_the_page_lists_exactly_the_named_orders() -> None:
+    table = PAGE.split("| name | stands for |")[1].split("**When.**")[0]
+    names = [
+        name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`([\w-]+)`", row)
+    ]
+
+    assert set(names) == set(NAMED)
+    for name in ("finest", "longest", "newest", "axial", "without-contrast", "smooth"):
+        assert f"`{NAMED[name]}`" in table
+
+
+def test_the_pieces_of_a_rule_on_the_page_are_ones() -> None:
+    pieces = [block for block in re.findall(r"```yaml\n(.+?)```", PAGE, re.DOTALL) if "name:" not in block]
+
+    assert [set(yaml.safe_load(piece)) for piece in pieces] == [{"prefer", "wait", "settle"}, {"inputs", "wait"}]
+    for piece in pieces:
+        rule = read_rule(f"name: a\nwhen: 'true'\nmodel: m\n{piece}", "the page")
+        lines = [*rule.prefer, *(line for role in rule.inputs for line in role.prefer)]
+        assert all(compile_preference(line).names for line in lines)
+        assert all(compile_rule(role.expression).names for role in rule.inputs)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dicom_node.route.sheet import difference, read_rule, read_set, write_rule, write_set
 from storage.facts.errors import Misconfigured
-from storage.facts.routing import Late, Match, Rule, RuleSet
+from storage.facts.routing import Late, Match, Origin, Role, Rule, RuleSet, changes, span_of, span_text
 from storage.facts.study import Urgency
 
 RULE = Rule(
@@ -109,3 +109,76 @@ def test_a_difference_shows_what_changed_and_nothing_for_equals() -> None:
     assert lines[:2] == ["--- old", "+++ new"]
     assert [line for line in lines[2:] if line[0] in "+-"] == ["-urgency: STAT", "+urgency: HIGH"]
     assert difference(before, before, ("old", "new")) == []
+
+
+CHOOSING = dataclasses.replace(
+    RULE,
+    prefer=('kernel_class == "soft"', "!is_derived", "least SliceThickness"),
+    inputs=(
+        Role(name="flair", expression='mr_sequence == "FLAIR"\n&& !is_derived', prefer=("least slice_spacing_mm",)),
+        Role(name="prior", expression="true", origin=Origin.PRIOR),
+    ),
+    wait=1200.0,
+    settle=90.0,
+)
+
+
+def test_a_choice_survives_the_sheet_and_is_not_in_that_of_other_rules() -> None:
+    written = write_rule(CHOOSING)
+
+    assert read_rule(written, "x") == CHOOSING
+    assert "wait: 20m\nsettle: 90s\n" in written
+    assert "prefer" not in write_rule(RULE)
+    both = RuleSet().put(CHOOSING).put(dataclasses.replace(RULE, name="plain"))
+    assert read_set(write_set(both), "x") == both
+
+
+def test_what_changed_of_a_choice_is_shown() -> None:
+    before, after = RuleSet().put(RULE), RuleSet().put(CHOOSING)
+
+    assert "+- least SliceThickness" in difference(before, after, ("a", "b"))
+    changed = changes(before, after)["changed"]["chest"]
+    assert changed["wait"] == [None, "20m"]
+    assert changes(after, before)["changed"]["chest"]["prefer"] == [list(CHOOSING.prefer), None]
+
+
+def test_a_single_order_may_stand_alone() -> None:
+    sheet = "name: a\nwhen: 'true'\nmodel: m\nprefer: thinnest\n"
+
+    assert read_rule(sheet, "x").prefer == ("thinnest",)
+
+
+def test_everything_that_is_wrong_with_a_choice_is_said_at_once() -> None:
+    sheet = """
+name: a
+when: "true"
+model: m
+prefer: {thin: 1}
+inputs:
+- role: T1
+  when: 7
+- {role: pet, when: "true", from: before, preffer: x}
+- {role: pet, when: "true"}
+- what
+wait: ten minutes
+"""
+    with pytest.raises(Misconfigured) as refused:
+        read_rule(sheet, "x")
+
+    assert [line.strip().removeprefix("rule 'a': ") for line in str(refused.value).splitlines()[1:]] == [
+        "prefer is a list of texts; put what has a colon or begins with '!' in quotes",
+        "input 1: when is a text",
+        "input 1: a role is named in small letters, digits and '_', such as flair",
+        "input 2: there is no 'preffer'. Did you mean prefer?",
+        "input 2: from is one of study, prior, not 'before'",
+        "input 4 is no input: it has no role and when",
+        "two inputs have the role 'pet'",
+        "wait: 'ten minutes' is no time span: write 30s, 10m, 2h or 1d",
+    ]
+    with pytest.raises(Misconfigured, match="wait means something only where the rule has prefer or inputs"):
+        read_rule("name: a\nwhen: 'true'\nmodel: m\nwait: 5m\n", "x")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 1.0, 30.0, 90.0, 600.0, 3600.0, 5400.0, 86400.0])
+def test_a_time_span_is_read_back_as_it_was_written(seconds: float) -> None:
+    assert span_of(span_text(seconds)) == seconds

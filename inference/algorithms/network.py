@@ -1,0 +1,72 @@
+"""Runs the network that a package declares: segmentation and regression."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.algorithms.raw import Raw
+from inference.imaging.volume import Volume
+from inference.networks.forward import open_network, vector
+from inference.networks.segment import segment
+from inference.packages.network import Measure, Regression, Segmentation
+from inference.packages.package import Package
+from inference.runtime import Runtime
+from storage.facts.errors import Misconfigured, Rejected
+
+
+def run(volume: Volume, package: Package, runtime: Runtime) -> Raw:
+    """What ``[network]`` declares. Raises Misconfigured, Transient and Rejected as its parts do (see networks)."""
+    network = package.manifest.network
+    match network.output if network else None:
+        case Segmentation() as output:
+            return _segmentation(volume, package, runtime, output)
+        case Regression() as output:
+            return _regression(volume, package, runtime, output)
+        case _:
+            raise Misconfigured(
+                f"{package.manifest.id}: algorithm network runs a [network] whose output is a segmentation or a "
+                "regression"
+            )
+
+
+def _segmentation(volume: Volume, package: Package, runtime: Runtime, output: Segmentation) -> Raw:
+    opened = open_network(volume, package, runtime)
+    mask = segment(opened, output, runtime.checkpoint, volume.voxel_ml)
+    values = {measure.key: _measured(volume, mask, measure) for measure in output.measures}
+    return Raw(
+        mask=mask,
+        values={key: value for key, value in values.items() if value is not None},
+        device=str(opened.nets.device),
+    )
+
+
+def _measured(volume: Volume, mask: npt.NDArray[np.uint8], measure: Measure) -> float | None:
+    """A volume in mL or a statistic in the unit of the voxels; None where nothing was marked to take one of."""
+    if measure.quantity == "volume":
+        counts = np.bincount(mask.ravel(), minlength=256)
+        return float(counts[list(measure.segments)].sum()) * volume.voxel_ml
+    values = volume.voxels[np.isin(mask, measure.segments)]
+    if not values.size:
+        return None
+    if measure.quantity == "mean":
+        return float(values.mean(dtype=np.float64))
+    return float(values.max() if measure.quantity == "maximum" else values.min())
+
+
+def _regression(volume: Volume, package: Package, runtime: Runtime, output: Regression) -> Raw:
+    answer = vector(volume, package, runtime)
+    if len(answer) != len(output.keys):
+        raise Misconfigured(
+            f"{package.manifest.id}: the network gives {len(answer)} numbers, but keys of [network.output] names "
+            f"{len(output.keys)}"
+        )
+    if not np.isfinite(answer).all():
+        raise Rejected("The network gave values that are no numbers; its result is withheld.")
+    count = len(output.keys)
+    scale, offset = output.scale or (1.0,) * count, output.offset or (0.0,) * count
+    numbers = {
+        key: float(value) * factor + shift
+        for key, value, factor, shift in zip(output.keys, answer, scale, offset, strict=True)
+    }
+    return Raw(values=numbers)

@@ -1,0 +1,83 @@
+"""The steps of ``[[network.prepare]]`` that change values: clip, range, z-score, scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from inference.packages.steps import Bounded, Clip, Over, Range, Scale, ZScore
+
+Tensor = torch.Tensor
+TINY = 1e-8  #: a deviation below it is that of an image without contrast
+
+
+def shade(image: Tensor, step: Clip | Range | ZScore | Scale) -> None:
+    """Apply one step to the channels that it is for, in place, of a float32 image (channels, depth, height, width)."""
+    whole = foreground(image, filled=True) if getattr(step, "over", None) == "foreground" else None
+    for number in range(image.shape[0]) if step.channels is None else step.channels:
+        channel = image[number]
+        match step:
+            case Scale():
+                channel.mul_(step.factor).add_(step.offset)
+            case ZScore():
+                _z_score(channel, step, _counted(channel, step.over, whole))
+            case Clip():
+                low, high = _bounds(channel, step, whole)
+                channel.clamp_(low, high)
+            case Range():
+                _range(channel, step, whole)
+
+
+def foreground(image: Tensor, above: float | None = None, *, filled: bool = False) -> Tensor:
+    """Which voxels are not zero, or are above a value, in some channel; on request with their holes filled."""
+    seen = ((image != 0) if above is None else (image > above)).any(dim=0)
+    if filled:
+        holes = ndimage.binary_fill_holes(seen.cpu().numpy())
+        seen = torch.from_numpy(holes).to(image.device)
+    return seen
+
+
+def _counted(channel: Tensor, over: Over, whole: Tensor | None) -> Tensor | None:
+    """The voxels that count, or None for all."""
+    if over == "all":
+        return None
+    return channel != 0 if over == "nonzero" else whole
+
+
+def _z_score(channel: Tensor, step: ZScore, counted: Tensor | None) -> None:
+    values = channel if counted is None else channel[counted]
+    if not values.numel():
+        return
+    if step.mean is None or step.deviation is None:
+        # In float64: a sum of a hundred million float32 values loses digits that labels depend on.
+        total = values.to(torch.float64) if values.numel() < 2**20 else values
+        mean = float(total.mean(dtype=torch.float64))
+        deviation = float((values - mean).square_().mean(dtype=torch.float64)) ** 0.5
+    else:
+        mean, deviation = step.mean, step.deviation
+    channel.sub_(mean).div_(max(deviation, TINY))
+    if counted is not None:
+        channel.mul_(counted)
+
+
+def _range(channel: Tensor, step: Range, whole: Tensor | None) -> None:
+    low, high = _bounds(channel, step, whole)
+    first, last = step.to
+    if step.clip:
+        channel.clamp_(low, high)
+    factor = (last - first) / (high - low) if high > low else 0.0
+    channel.sub_(low).mul_(factor).add_(first)
+
+
+def _bounds(channel: Tensor, step: Bounded, whole: Tensor | None) -> tuple[float, float]:
+    if step.low is not None and step.high is not None:
+        return step.low, step.high
+    counted = _counted(channel, step.over, whole)
+    values = channel if counted is None else channel[counted]
+    if not values.numel():
+        return 0.0, 0.0
+    if step.quantiles is None:
+        return float(values.min()), float(values.max())
+    low, high = np.quantile(values.cpu().numpy(), step.quantiles)
+    return float(low), float(high)

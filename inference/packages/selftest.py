@@ -1,0 +1,32 @@
+"""The ``[selftest]`` table of ``model.toml``: one case whose answer is known, to prove a package on each machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from storage.settings import Settings
+
+
+class SelfTest(Settings):
+    """Input and expected answer. The answer is compared on the grid of the input."""
+
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*\.(npz|zip)$")
+    """Below the package's folder. ``.npz``: arrays ``voxels`` (frame, row, column), ``affine`` (4 x 4, indices to
+    patient coordinates, LPS, mm) and, where a mask is expected, ``mask``. ``.zip``: DICOM objects of one series, and
+    ``mask.npz`` with the array ``mask`` where one is expected."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    values: dict[str, float] = {}
+    """Measurements that are expected, by key."""
+    tolerance: float = Field(default=0.01, ge=0, lt=1)
+    """Allowed difference of a measurement, as a part of it."""
+    agreement: float = Field(default=0.99, gt=0, le=1)
+    """Least Dice coefficient of each segment of the expected mask."""
+
+    @model_validator(mode="after")
+    def _stays_inside(self) -> Self:
+        if ".." in Path(self.file).parts:
+            raise ValueError(f"file {self.file} leaves the package's folder")
+        return self

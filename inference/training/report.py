@@ -1,0 +1,142 @@
+"""The validation report of a trained package: what it can do, on what that was measured, and what it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from inference.monitor.froc import USUAL
+from inference.monitor.rates import Interval
+from inference.training.charts import Chart
+from inference.training.loop import Epoch
+from inference.training.phantom import GRADES
+from inference.training.validate import COVERAGE, FALSE_POSITIVES, Choices, Evidence
+
+LONGEST = 8.0  #: false positives a series, to the right of the FROC chart
+
+
+def figures(history: Sequence[Epoch], found: Evidence) -> dict[str, str]:
+    """File name and SVG of each figure."""
+    bins = [(one.said, one.seen) for one in found.reliability]
+    curve = [
+        (float(x), float(y))
+        for x, y in zip(found.curve.false_positives, found.curve.sensitivity, strict=True)
+        if x <= LONGEST
+    ]
+    charts = {
+        "roc.svg": Chart(
+            title="Does a series hold a nodule?",
+            across="1 - specificity",
+            up="sensitivity",
+            curves=((f"AUC {found.series_auc.value:.3f}", found.series_roc),),
+            diagonal=True,
+        ),
+        "froc.svg": Chart(
+            title="Which nodules are found?",
+            across="false positives a series",
+            up="sensitivity",
+            curves=((f"mean sensitivity {found.mean_sensitivity.value:.3f}", curve),),
+        ),
+        "reliability.svg": Chart(
+            title="Do probabilities mean what they say?",
+            across="probability that is said",
+            up="share that was true",
+            curves=((f"calibration error {found.calibration_error:.3f}", bins),),
+            diagonal=True,
+            dots=True,
+        ),
+        "history.svg": Chart(
+            title="Loss",
+            across="epoch",
+            up="loss",
+            curves=(
+                ("training", [(float(e.number), e.training) for e in history]),
+                ("validation", [(float(e.number), e.validation) for e in history]),
+            ),
+        ),
+    }
+    return {name: chart.svg() for name, chart in charts.items()}
+
+
+def written(title: str, seed: int, history: Sequence[Epoch], choices: Choices, found: Evidence) -> str:
+    """The report as Markdown."""
+    parts = [
+        f"# {title}: validation report",
+        "Trained and measured on digital phantoms alone. It says nothing about patients: the package takes series "
+        "whose header names a PHANTOM, and refuses all others.",
+        "## Data",
+        f"Training, validation and test phantoms come from separate ranges of seeds (training seed {seed}). The "
+        f"validation set ({choices.cases} phantoms) chose the epoch, the calibration and all operating points; the "
+        f"test set ({found.cases} phantoms, {found.lesions} nodules) was used once, for the numbers below. Intervals "
+        "are 95 %: Wilson for rates, DeLong for areas, bootstrap over phantoms for the others.",
+        "## Detection",
+        "\n".join(_detection(choices, found)),
+        "![ROC](roc.svg) ![FROC](froc.svg)",
+        "\n".join(_usual(found)),
+        "## Calibration",
+        f"Platt scaling on the validation set (slope {choices.platt.slope}, offset {choices.platt.offset}) takes the "
+        f"expected calibration error of candidates from {found.raw_calibration_error:.3f} to "
+        f"{found.calibration_error:.3f} on the test set.",
+        "![Reliability](reliability.svg)",
+        "## Grade",
+        "\n".join(_grades(choices, found)),
+        "## Groups",
+        "\n".join(_groups(found)),
+        "## Training",
+        f"{len(history)} epochs; weights are those of epoch {min(history, key=lambda e: e.validation).number}, of "
+        "least validation loss.",
+        "![Loss](history.svg)",
+        "## Limits",
+        "Nodules are balls with bumps and spicules in a simple chest; grades are this generator's own and no "
+        "malignancy. Groups are small: read their intervals, not their rates. Whatever the numbers, there is no "
+        "clinical use.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _detection(choices: Choices, found: Evidence) -> Iterator[str]:
+    yield "| at the operating point | value (95 % interval) |"
+    yield "|---|---|"
+    rows: tuple[tuple[str, str], ...] = (
+        ("probability from which a nodule is reported", f"{choices.present_from:.2f}"),
+        ("why there", f"lowest with at most {FALSE_POSITIVES:g} false positives a series on the validation set"),
+        ("sensitivity, by nodule", found.sensitivity.text()),
+        ("false positives a series", found.false_positives.text()),
+        ("sensitivity, by series", found.series.sensitivity.text()),
+        ("specificity, by series", found.series.specificity.text()),
+        ("area under the ROC curve, by series", found.series_auc.text()),
+        ("mean sensitivity over the FROC curve", found.mean_sensitivity.text()),
+        ("mean error of the diameter", f"{found.diameter_error:.1f} mm"),
+    )
+    yield from (f"| {name} | {value} |" for name, value in rows)
+
+
+def _usual(found: Evidence) -> Iterator[str]:
+    yield "| false positives a series | " + " | ".join(f"{rate:g}" for rate in USUAL) + " |"
+    yield "|---|" + "---|" * len(USUAL)
+    yield "| sensitivity | " + " | ".join(f"{found.curve.at(rate):.3f}" for rate in USUAL) + " |"
+
+
+def _grades(choices: Choices, found: Evidence) -> Iterator[str]:
+    grading = found.grading
+    yield f"Steps: {', '.join(GRADES)}. The model abstains where the entropy of the calibrated probabilities"
+    yield f"(temperature {choices.temperature.temperature}) is above {choices.most_entropy:g}, which leaves"
+    yield f"{COVERAGE:.0%} of the validation set's nodules, or where no grade reaches a probability of 0.5."
+    yield ""
+    yield "| | value (95 % interval) |"
+    yield "|---|---|"
+    rows: tuple[tuple[str, Interval], ...] = (
+        ("nodules that are graded", grading.coverage),
+        ("right, of those that are graded", grading.accuracy),
+        ("right, had it never abstained", grading.accuracy_of_all),
+        ("agreement (kappa, squared weights)", grading.kappa),
+        (f"area under the curve, {GRADES[-1]}", grading.malignant),
+    )
+    yield from (f"| {name} | {value.text()} |" for name, value in rows)
+    yield f"| calibration error | {grading.calibration_error:.3f} |"
+
+
+def _groups(found: Evidence) -> Iterator[str]:
+    yield "| group | nodules | sensitivity (95 % interval) |"
+    yield "|---|---|---|"
+    for title, groups in found.groups:
+        yield from (f"| {title}: {one.name} | {one.cases} | {one.rate.text(2)} |" for one in groups)

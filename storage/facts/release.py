@@ -1,0 +1,68 @@
+"""The life of a model package: its versions, the proofs that they work, and which one is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Move(StrEnum):
+    """Why the version in use changed."""
+
+    FIRST = "first"  #: the first version of its package: there was nothing that it could have replaced
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled back"
+    WITHDRAWN = "withdrawn"  #: the last version was retired: nothing is in use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A change of the version that rules without a version get. Releases are added, never changed."""
+
+    number: int  #: from 1, over all packages
+    package: str
+    version: str  #: empty when the package was withdrawn
+    before: str  #: version that was in use until then; empty for none
+    move: Move
+    reason: str
+    author: str
+    evidence: Mapping[str, Any]  #: what was shown to whoever decided
+    restores: int | None = None  #: the release that it put back
+    at: float = 0.0  #: seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptProof:
+    """What came of proving a package on one device."""
+
+    device: str
+    passed: bool
+    document: Mapping[str, Any]  #: the self-test, the variants that may be used, memory (bytes) and time (seconds)
+    at: float = 0.0  #: seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageVersion:
+    """One version of a package, with everything that is known of it."""
+
+    package: str
+    version: str
+    digest: str
+    title: str
+    manifest: Mapping[str, Any]
+    registered_at: float  #: seconds since the epoch
+    origin: str = ""  #: how it came: the file that was added, what it was imported from; empty: found by a worker
+    signer: str = ""  #: name of the trusted key that signed it
+    files: Mapping[str, str] | None = None  #: SHA-256 of each file, where it was added by command
+    report: str = ""  #: text of the validation report in the package
+    retired_at: float | None = None  #: seconds since the epoch; None while it may be used
+    retired_reason: str = ""
+    stable: bool = False  #: rules without a version get it
+    proofs: tuple[KeptProof, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """How rules name it."""
+        return f"{self.package}@{self.version}"

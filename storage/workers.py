@@ -1,0 +1,137 @@
+"""Read-only questions about those who run models: their devices, their pace, and how versions of a package agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy.orm import Session
+
+from storage.facts.prediction import Prediction
+from storage.facts.result import Kept
+from storage.facts.task import Kind, State
+from storage.facts.wire import from_json
+from storage.tables import AuditRow, PredictionRow, TaskRow
+
+COMPARED = "versions compared"  #: action of the trail: two versions of a package spoke of the same series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceView:
+    """What a worker last said of a device."""
+
+    host: str
+    device: str
+    in_service: bool
+    since: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateView:
+    """How runs of a package went."""
+
+    package: str
+    version: str
+    runs: int
+    seconds: float  #: mean, from claim to recorded result
+    longest: float  #: seconds
+    waited: float  #: mean seconds from ready to claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementView:
+    """How far two versions of a package agreed, over all series that both spoke of."""
+
+    package: str
+    versions: tuple[str, str]
+    series: int
+    same_status: int
+    dice: dict[str, float]  #: mean by segment
+    differences: dict[str, float]  #: mean by measurement, second less first
+    same_presence: dict[str, float]  #: part of the series, by condition
+
+
+def devices(session: Session) -> list[DeviceView]:
+    """Devices that models run on, as their workers last spoke of them in the trail."""
+    query = select(AuditRow).where(AuditRow.action.in_(("device in service", "device out of service")))
+    latest: dict[tuple[str, str], DeviceView] = {}
+    for row in session.scalars(query.order_by(AuditRow.seq)):
+        host, device = str(row.details["host"]), str(row.details["device"])
+        known = latest.get((host, device))
+        in_service = row.action == "device in service"
+        since = known.since if known is not None and known.in_service == in_service else row.at
+        latest[host, device] = DeviceView(
+            host=host, device=device, in_service=in_service, since=since, why=str(row.details["why"])
+        )
+    return list(latest.values())
+
+
+def rates(session: Session, since: float) -> list[RateView]:
+    """Runs that ended since a time (seconds since the epoch), by package."""
+    took = TaskRow.ended_at - TaskRow.claimed_at
+    query = (
+        select(
+            PredictionRow.package, PredictionRow.version, func.count(), func.avg(took), func.max(took),
+            func.avg(TaskRow.claimed_at - TaskRow.ready_at),
+        )
+        .join(TaskRow, (TaskRow.key == PredictionRow.key) & (TaskRow.kind == Kind.INFER.value))
+        .where(TaskRow.state == State.DONE.value, TaskRow.ended_at >= since)
+        .group_by(PredictionRow.package, PredictionRow.version)
+        .order_by(PredictionRow.package, PredictionRow.version)
+    )  # fmt: skip
+    return [
+        RateView(
+            package=package,
+            version=version,
+            runs=runs,
+            seconds=float(mean),
+            longest=float(longest),
+            waited=float(waited),
+        )
+        for package, version, runs, mean, longest, waited in session.execute(query)
+    ]
+
+
+def rivals(session: Session, kept: Kept) -> list[Kept]:
+    """What other versions of the same package said before it of the same revision of the series."""
+    prediction = kept.prediction
+    query = select(PredictionRow).where(
+        PredictionRow.series_uid == prediction.series_uid,
+        PredictionRow.revision == prediction.revision,
+        PredictionRow.package == prediction.algorithm.package,
+        PredictionRow.version != prediction.algorithm.version,
+        tuple_(PredictionRow.made_at, PredictionRow.key) < tuple_(literal(kept.made_at), literal(prediction.key)),
+    )
+    return [Kept(prediction=from_json(Prediction, row.document), made_at=row.made_at) for row in session.scalars(query)]
+
+
+def agreements(session: Session, package: str) -> list[AgreementView]:
+    """How far versions of a package agree, each pair of them over all series."""
+    query = select(AuditRow.details).where(AuditRow.action == COMPARED).order_by(AuditRow.seq)
+    pairs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for details in session.scalars(query):
+        if details["package"] == package:
+            first, second = details["versions"]
+            pairs.setdefault((str(first), str(second)), []).append(details)
+    return [
+        AgreementView(
+            package=package,
+            versions=versions,
+            series=len(found),
+            same_status=sum(bool(one["status"]) for one in found),
+            dice=_means(found, "dice"),
+            differences=_means(found, "differences"),
+            same_presence=_means(found, "presences"),
+        )
+        for versions, found in pairs.items()
+    ]
+
+
+def _means(found: list[dict[str, Any]], what: str) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for one in found:
+        for name, value in one[what].items():
+            values.setdefault(name, []).append(float(value))
+    return {name: sum(each) / len(each) for name, each in values.items()}

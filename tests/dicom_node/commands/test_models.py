@@ -1,0 +1,111 @@
+"""Packages come in by command, and people decide which version is used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from storage.facts.release import KeptProof
+from storage.facts.routing import RegisteredPackage
+from storage.ledger import Ledger
+from tests.dicom_node.commands.conftest import Run
+from tests.inference.bringing.making import of_version, package
+
+
+def registered(ledger: Ledger, *versions: str, source: str = "Somebody 2020", proved: bool = True) -> None:
+    """Versions of a package with a finding and weights, as if they had been added."""
+    finding = {
+        "condition": {"value": "1", "scheme": "99T", "meaning": "Shadow"}, "measurement": "share",
+        "present_from": 10.0, "absent_below": 5.0, "source": source, "segment": None,
+    }  # fmt: skip
+    for version in versions:
+        manifest = {
+            "id": "lung", "version": version, "title": "Lung <script>alert(1)</script>", "manufacturer": "T",
+            "intended_use": "None", "licence": "MIT", "algorithm": "network", "accepts": {"modality": ["CT"]},
+            "weights": [{"name": "net", "file": "n.pt", "sha256": "0" * 64, "source": "us"}], "findings": [finding],
+        }  # fmt: skip
+        entry = RegisteredPackage(
+            package="lung", version=version, digest=version * 8, title=manifest["title"], manifest=manifest
+        )
+        with ledger.begin("test") as tx:
+            tx.catalogue.register_package(entry, files={"model.toml": version})
+            if proved:
+                proof = KeptProof(device="cpu", passed=True, document={"device": "cpu", "passed": True, "torch": "2"})
+                tx.catalogue.keep_proof("lung", version, proof)
+
+
+def test_a_package_is_added_listed_and_verified(run: Run, tmp_path: Path) -> None:
+    added = run("models", "add", str(package(tmp_path / "sent", pin="")))
+    assert added.exit_code == 0, added.output
+    assert "registered: small@1.0.0" in added.output
+    assert "it is in use" in added.output
+    again = run("models", "add", str(package(tmp_path / "sent2", change=of_version("1.1.0"))))
+    assert "it waits: `dicom-node models promote small@1.1.0`" in again.output
+
+    assert "small    1.0.0    in use" in run("models", "list").output
+    (tmp_path / "models" / "small" / "1.1.0" / "net.bin").write_bytes(b"altered")
+    verified = run("models", "verify")
+    assert verified.exit_code == 1
+    assert "ok    small@1.0.0" in verified.output
+    assert "other content" in verified.output
+
+
+def test_a_faulty_package_is_refused_with_its_faults(run: Run, tmp_path: Path) -> None:
+    sent = package(tmp_path / "sent", change=lambda text: text.replace("modality =", "modalty ="))
+    refused = run("models", "add", str(sent))
+    assert refused.exit_code != 0
+    assert "did you mean modality" in str(refused.exception)
+
+
+def test_promotion_shows_the_evidence_and_needs_a_reason(run: Run, node_ledger: Ledger) -> None:
+    registered(node_ledger, "1.0.0", "1.1.0")
+
+    assert run("models", "promote", "lung@1.1.0").exit_code == 2
+    promoted = run("models", "promote", "lung@1.1.0", "--reason", "validated on 200 cases", "--yes")
+    assert promoted.exit_code == 0, promoted.output
+    for words in ("source: Somebody 2020", "cpu passed", "lung: 1.1.0 is in use (promoted; before: 1.0.0)"):
+        assert words in promoted.output
+    assert "1.0.0 is in use (rolled back" in run("models", "rollback", "lung", "--reason", "worse").output
+    assert "validated on 200 cases" in run("models", "history", "lung").output
+    assert "is retired" in run("models", "retire", "lung@1.1.0", "--reason", "worse").output
+    assert "1.1.0" not in run("models", "list").output
+    assert "retired" in run("models", "list", "--all").output
+
+
+@pytest.mark.parametrize(
+    ("source", "proved", "words"), [("TODO", True, "has no source"), ("Somebody 2020", False, "never proved")]
+)
+def test_a_version_without_proof_or_justified_thresholds_is_not_promoted(
+    run: Run, node_ledger: Ledger, source: str, proved: bool, words: str
+) -> None:
+    registered(node_ledger, "1.0.0", "1.1.0", source=source, proved=proved)
+    refused = run("models", "promote", "lung@1.1.0", "--reason", "please", "--yes")
+    assert words in str(refused.exception)
+    with node_ledger.begin_reading() as tx:
+        assert tx.catalogue.package_version("lung").version == "1.0.0"
+
+
+def test_a_card_is_written_as_html_and_pdf_and_nothing_of_a_package_is_markup(
+    run: Run, node_ledger: Ledger, tmp_path: Path
+) -> None:
+    registered(node_ledger, "1.0.0")
+    for name in ("card.html", "card.pdf"):
+        assert run("models", "show", "lung", "--card", str(tmp_path / name)).exit_code == 0
+    html = (tmp_path / "card.html").read_text()
+    assert "<script>" not in html
+    assert "Lung &lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "src=" not in html
+    assert "present from 10" in html
+    assert (tmp_path / "card.pdf").read_bytes().startswith(b"%PDF")
+    assert len((tmp_path / "card.pdf").read_bytes()) > 1500
+    assert json.loads(run("models", "show", "lung", "--json").output)["digest"] == "1.0.0" * 8
+
+
+def test_a_difference_names_settings_and_files(run: Run, node_ledger: Ledger) -> None:
+    registered(node_ledger, "1.0.0")
+    registered(node_ledger, "1.1.0", source="Somebody else 2024")
+    shown = run("models", "diff", "lung@1.0.0", "lung@1.1.0").output
+    assert "Somebody else 2024" in shown
+    assert "files.model.toml" in shown

@@ -1,0 +1,161 @@
+"""What OHIF shows of our results. Run before a release by ``make viewers``; skipped where no viewer is given.
+
+That a picture appears proves little: a crashed report leaves the image before it on the screen. Colours are therefore
+judged at known points of the patient, texts are read from the annotations, and errors from the browser's console.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicom_node.demo import phantom
+from dicom_node.results import profiles
+from inference.packages.package import open_package
+from inference.pipeline import Request, predict
+from storage.facts.prediction import Presence, Status
+from tests import builders
+from tests.viewers.conftest import Desk
+from tests.viewers.staging import inside, many_segments, place, results, study, with_mask
+
+pytestmark = pytest.mark.timeout(400)
+
+SHAPE = (12, 128, 160)
+ORIENTATIONS: dict[str, Callable[[], list[Dataset]]] = {
+    "CT": lambda: builders.slices(*SHAPE),
+    "CT oblique, from the head down": lambda: builders.slices(*SHAPE, orientation=builders.OBLIQUE)[::-1],
+    "MR sagittal": lambda: builders.slices(*SHAPE, sop_class=builders.MR, orientation=builders.SAGITTAL),
+    "MR coronal": lambda: builders.slices(*SHAPE, sop_class=builders.MR, orientation=builders.CORONAL),
+}
+
+
+@pytest.mark.parametrize(("number", "orientation"), list(enumerate(ORIENTATIONS, 1)))
+def test_segments_lie_where_they_were_marked_in_their_colours(desk: Desk, number: int, orientation: str) -> None:
+    sources = study(number, ORIENTATIONS[orientation]())
+    labels = builders.two_blobs(SHAPE)
+    desk.store(sources, results(builders.prediction(sources, labels), labels, sources))
+    with desk.browser.study(str(sources[0].StudyInstanceUID), f"seg-{number}") as viewer:
+        assert sorted(viewer.listed()) == sorted([str(sources[0].Modality), "SEG", "SR"])
+        viewer.show("SEG")
+        for segment in builders.segments():
+            point = inside(labels, segment.number, sources)
+            assert viewer.until(lambda p=point, c=segment.colour: viewer.shows(p, c)), segment.label
+        assert viewer.is_grey(place(sources[6], 6, 80))
+        assert viewer.faults == []
+
+
+def test_outlines_and_their_numbers_lie_on_the_segment(desk: Desk) -> None:
+    sources = study(11, builders.slices(*SHAPE))
+    labels = builders.two_blobs(SHAPE)
+    desk.store(sources, results(builders.prediction(sources, labels), labels, sources))
+    with desk.browser.study(str(sources[0].StudyInstanceUID), "sr") as viewer:
+        viewer.show("SR")
+        assert viewer.until(lambda: "Volume: 1980.2" in viewer.annotations()), viewer.annotations()
+        assert "Probability: 0.83" in viewer.annotations()
+        # The report leads to the slice in which the second segment is largest.
+        frame = int((labels == 2).sum(axis=(1, 2)).argmax())
+        rows, columns = (labels[frame] == 2).any(axis=1).nonzero()[0], (labels[frame] == 2).any(axis=0).nonzero()[0]
+        left, top = viewer.place(place(sources[frame], rows[0] - 0.5, columns[0] - 0.5))
+        right, bottom = viewer.place(place(sources[frame], rows[-1] + 0.5, columns[-1] + 0.5))
+        expected, pixel = (left, top, right, bottom), (right - left) / (columns[-1] - columns[0] + 1)
+        viewer.shoot()
+        assert any(
+            all(abs(seen - wanted) <= pixel for seen, wanted in zip(box, expected, strict=True))
+            for box in viewer.drawn()
+        ), (expected, viewer.drawn())
+        assert viewer.faults == []
+
+
+def test_a_negative_is_read_as_text(desk: Desk) -> None:
+    sources = study(12, builders.slices(*SHAPE))
+    absent = builders.prediction(sources, findings=(builders.finding(Presence.ABSENT, probability=0.07),))
+    desk.store(sources, results(absent, None, sources))
+    with desk.browser.study(str(sources[0].StudyInstanceUID), "negative") as viewer:
+        viewer.show("SR")
+        assert viewer.until(lambda: "Low-attenuation areas take up 12.3 % of the lungs." in viewer.text())
+        assert "not found" in viewer.text()
+        assert viewer.faults == []
+
+
+@pytest.mark.parametrize("status", [Status.NOT_ATTEMPTED, Status.FAILED])
+def test_what_was_not_analysed_says_why(desk: Desk, status: Status) -> None:
+    sources = study(13 + (status is Status.FAILED), builders.slices(*SHAPE))
+    desk.store(sources, results(builders.failure(sources, status), None, sources))
+    with desk.browser.study(str(sources[0].StudyInstanceUID), f"not-analysed-{status.name.lower()}") as viewer:
+        viewer.show("SR")
+        assert viewer.until(lambda: "Slices are missing: most lie 2.5 mm apart" in viewer.text())
+        assert viewer.faults == []
+
+
+def test_all_of_117_classes_have_their_own_colour(desk: Desk) -> None:
+    sources = study(15, builders.slices(*SHAPE))
+    labels, segments = many_segments(SHAPE, 117)
+    prediction = builders.prediction(sources, labels, segments=segments)
+    desk.store(sources, results(prediction, labels, sources))
+    with desk.browser.study(str(sources[0].StudyInstanceUID), "117") as viewer:
+        viewer.show("SEG")
+        for number in (1, 2, 60, 116, 117):
+            point, colour = inside(labels, number, sources), segments[number - 1].colour
+            assert viewer.until(lambda p=point, c=colour: viewer.shows(p, c)), number
+        assert viewer.faults == []
+
+
+def test_the_colours_of_a_label_map_are_not_shifted(desk: Desk) -> None:
+    sources = study(16, builders.slices(*SHAPE))
+    labels = builders.two_blobs(SHAPE)
+    desk.store(sources, results(builders.prediction(sources, labels), labels, sources, profiles.LABELMAP))
+    with desk.browser.study(str(sources[0].StudyInstanceUID), "label-map") as viewer:
+        viewer.show("SEG")
+        for segment in builders.segments():
+            point = inside(labels, segment.number, sources)
+            assert viewer.until(lambda p=point, c=segment.colour: viewer.shows(p, c)), segment.label
+        assert viewer.faults == []
+
+
+def test_pictures_and_pages_open(desk: Desk) -> None:
+    sources = study(17, builders.slices(*SHAPE))
+    labels = builders.two_blobs(SHAPE)
+    desk.store(sources, results(builders.prediction(sources, labels), labels, sources, profiles.SC, profiles.PDF))
+    with desk.browser.study(str(sources[0].StudyInstanceUID), "picture") as viewer:
+        [picture] = [one for one in viewer.listed() if one not in ("CT", "DOC")]
+        viewer.show(picture)
+        assert viewer.until(lambda: viewer.image_size() != (SHAPE[2], SHAPE[1]))
+        assert viewer.image_size()[0] >= 512
+        assert viewer.faults == []
+        viewer.show("DOC")
+        assert viewer.until(lambda: viewer.has("object[type='application/pdf']"))
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A phantom that the shipped package for lungs takes."""
+    folder = tmp_path_factory.mktemp("chest")
+    phantom.write(folder, scan=phantom.Scan(matrix=320, step=2.4, slices=125))
+    return sorted(folder.rglob("*.dcm"))
+
+
+def test_the_lungs_of_the_shipped_package_are_shown(desk: Desk, chest: list[Path]) -> None:
+    sources = [dcmread(path) for path in chest]
+    package = open_package(Path(__file__).parents[2] / "inference" / "shipped" / "ct-lung-densitometry")
+    study_uid, series_uid = str(sources[0].StudyInstanceUID), str(sources[0].SeriesInstanceUID)
+    request = Request(key="k", study_uid=study_uid, series_uid=series_uid, revision=1, paths=tuple(chest))
+    outcome = predict(request, package)
+    assert outcome.prediction.status is Status.SUCCEEDED, outcome.prediction.reason
+    assert outcome.mask is not None
+    ordered = {str(ds.SOPInstanceUID): ds for ds in sources}
+    planes = [ordered[frame.sop_instance_uid] for frame in outcome.mask_frames]
+    prediction = with_mask(outcome)
+    desk.store(sources, results(prediction, outcome.mask, sources))
+    with desk.browser.study(study_uid, "lungs") as viewer:
+        viewer.show("SEG")
+        for segment in prediction.segments:
+            point = inside(outcome.mask, segment.number, planes)
+            assert viewer.until(lambda p=point, c=segment.colour: viewer.shows(p, c)), segment.label
+        viewer.show("SR")
+        volume = f"Volume: {prediction.measurements[0].value:.0f}.00 ml"
+        assert viewer.until(lambda: volume in viewer.annotations()), (volume, viewer.annotations())
+        assert viewer.faults == []
