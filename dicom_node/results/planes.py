@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,17 @@ def frame_of(image: Dataset, number: int | None) -> Dataset | None:
     frames = per_frame(image)
     index = 0 if number is None or "PerFrameFunctionalGroupsSequence" not in image else number - 1
     return frames[index] if 0 <= index < len(frames) else None
+
+
+def has_square_pixels(images: Iterable[Dataset]) -> bool:
+    """Whether columns lie as far apart as rows, within what is half a pixel over a whole image; unsaid counts as so."""
+    for image in images:
+        extent = max(int(image.get("Rows", 1)), int(image.get("Columns", 1)))
+        for frame in per_frame(image):
+            spacing = numbers(frame, "PixelSpacing", 2)
+            if spacing is not None and abs(spacing[0] / spacing[1] - 1) * extent > 0.5:
+                return False
+    return True
 
 
 def in_patient(frame: Dataset, points: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, Any] | None:

@@ -43,6 +43,8 @@ class Profile:
     name: str
     kinds: tuple[str, ...]
     why: str
+    #: Its viewer exchanges the two pixel spacings (OHIF 3.13.2): outlines on other than square pixels would lie wrong.
+    square_only: bool = False
 
 
 PROFILES: dict[str, Profile] = {
@@ -52,6 +54,7 @@ PROFILES: dict[str, Profile] = {
             name="orthanc-ohif",
             kinds=(SEG, SR, PARAMETRIC_MAP, IMAGES),
             why="What no viewer was seen to break on; OHIF shows all of it on the images.",
+            square_only=True,
         ),
         Profile(
             name="slicer",

@@ -25,6 +25,7 @@ from dicom_node.results.language import Language, language
 from dicom_node.results.looking import Look, NoPixels
 from dicom_node.results.page import summary
 from dicom_node.results.parametric import parametric_maps
+from dicom_node.results.planes import has_square_pixels
 from dicom_node.results.presentation import NoPresentation, presentation_state
 from dicom_node.results.seg import segmentation
 from dicom_node.results.sr import measurement_report
@@ -69,6 +70,7 @@ class Order:
     predecessors: Sequence[Reference] = ()  #: reports that this one replaces
     retired: Sequence[Reference] = ()  #: all objects that it replaces
     look: Look | None = None  #: how to get at pixels; None: pictures are captions alone
+    square_only: bool = False  #: no outlines on pixels that are not square: a viewer would draw them at the wrong place
     read: Read | None = None  #: how to get at maps and images; None: none are made
     language: Language = field(default_factory=language)  #: of captions, sentences and meanings
 
@@ -180,11 +182,14 @@ class _Composition:
             log.info("prediction %s goes without graphics: %s", self._naming.prediction.key, why)
 
     def _report(self, kind: str) -> None:
-        circumstance = self._circumstance(kind)
-        if self._labels is None and not (self._analysed and self._naming.prediction.detections):
-            self._keep(kind, text_report(circumstance))
+        located = self._labels is not None or (self._analysed and bool(self._naming.prediction.detections))
+        if located and self._order.square_only and not has_square_pixels(self._origin.images):
+            self._remark(self._order.language.say("not_square"))
+            located = False
+        if located:
+            self._keep(kind, measurement_report(self._circumstance(kind), self._labels, self._counts))
         else:
-            self._keep(kind, measurement_report(circumstance, self._labels, self._counts))
+            self._keep(kind, text_report(self._circumstance(kind), marked=self._labels is not None))
 
     def _report_volumes(self, kind: str) -> None:
         if self._analysed:

@@ -77,8 +77,10 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
         made_at = datetime.datetime.fromtimestamp(kept.made_at).astimezone()
         sources = headers_of(ledger.data, prediction, instances)
         destinations = [] if shadow else [str(d) for d in task.payload.get("destinations", ())]
+        shown = [afterwards.profile(name) for name in destinations]
         order = Order(
-            kinds=needed([afterwards.profile(name) for name in destinations]),
+            kinds=needed(shown),
+            square_only=any(one.square_only for one in shown),
             predecessors=[_reference(o) for o in earlier if o.kind in (SR, SR_COMPREHENSIVE)],
             retired=[_reference(o) for o in earlier if o.kind != REJECTION],
             look=look_in(ledger.data, instances),

@@ -30,11 +30,11 @@ from storage.facts.prediction import Code
 WIDTH = 88  #: characters; OHIF shows a finding without breaking its lines, and cuts off what is too long
 
 
-def text_report(circumstance: Circumstance) -> Dataset:
-    """The Basic Text SR of a prediction."""
+def text_report(circumstance: Circumstance, *, marked: bool = False) -> Dataset:
+    """The Basic Text SR of a prediction; ``marked`` where its mask marks something that is only not drawn here."""
     naming = circumstance.naming
     sections = [
-        container(coding.FINDINGS, _findings(naming)),
+        container(coding.FINDINGS, _findings(naming, marked)),
         container(coding.CONCLUSIONS, _conclusions(circumstance)),
         container(coding.CURRENT_PROCEDURE_DESCRIPTIONS, _procedure(circumstance)),
     ]
@@ -43,7 +43,7 @@ def text_report(circumstance: Circumstance) -> Dataset:
     return document(BASIC_TEXT_SR, root, circumstance)
 
 
-def _findings(naming: Naming) -> list[Dataset]:
+def _findings(naming: Naming, marked: bool) -> list[Dataset]:
     prediction, spoken = naming.prediction, naming.language
     items = [_finding(sentence) for sentence in statement.outcome(prediction, spoken)]
     items.append(_coded(naming, coding.ANALYSIS_PERFORMED, coding.STATUS[prediction.status]))
@@ -53,7 +53,7 @@ def _findings(naming: Naming) -> list[Dataset]:
         return items  # whatever else the run left behind is no statement about the images
     items += [_coded(naming, f.condition, coding.PRESENCE[f.presence]) for f in prediction.findings]
     items += [_coded(naming, g.question, g.answer or coding.UNDETERMINED) for g in prediction.grades]
-    if prediction.mask is not None:
+    if prediction.mask is not None and not marked:
         items += [_finding(statement.empty(segment, spoken)) for segment in prediction.segments]
     said = [*statement.substance(prediction, spoken), *statement.scope(prediction, spoken)]
     return [*items, *(_finding(sentence) for sentence in said)]

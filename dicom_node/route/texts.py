@@ -6,9 +6,11 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from datetime import date, time
+from functools import lru_cache
 
 import re2
 
+_SHORT = 64  #: characters of a value whose answer is remembered
 MAX_PATTERN = 500  #: characters of a regular expression
 _PATTERN_MEMORY = 1 << 20  #: bytes that one compiled expression may take
 
@@ -76,4 +78,6 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
     except re2.error as error:
         detail = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
         raise ValueError(f"not a regular expression (RE2 syntax): {detail}") from None
-    return lambda value: search(value) is not None
+    known = lru_cache(maxsize=512)(lambda value: search(value) is not None)
+    # Descriptions repeat from study to study; long texts do not, and would fill the memory.
+    return lambda value: known(value) if len(value) <= _SHORT else search(value) is not None

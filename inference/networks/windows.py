@@ -77,14 +77,14 @@ def importance(size: Sequence[int], windows: Windows) -> Tensor:
     """The weight of each voxel of a window of that size."""
     if windows.blending == "constant":
         return torch.ones(tuple(size))
-    weight = torch.ones(())
+    weight, least = torch.ones(()), 1.0
     for length in size:
         centre = length // 2 if windows.steps == "even" else (length - 1) / 2
         places = torch.arange(length, dtype=torch.float64) - centre
         bell = torch.exp(-0.5 * (places / (windows.sigma * length)) ** 2)
-        weight = weight[..., None] * bell
-    positive = float(weight[weight > 0].min())
-    return weight.clamp_(min=max(windows.floor, positive)).float()
+        least *= float(bell[bell > 0].min())
+        weight = weight[..., None] * bell.float()  # in float32: the whole window in float64 would be the peak of memory
+    return weight.clamp_(min=max(windows.floor, least, torch.finfo(torch.float32).tiny))
 
 
 def slabs(

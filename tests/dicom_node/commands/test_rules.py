@@ -6,9 +6,12 @@ import json
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from dicom_node.commands.opening import operator
+from dicom_node.commands.rule_group import COMMANDS
+from dicom_node.commands.rules import rules as full
 from dicom_node.receive.landing import Origin
 from storage.facts.arrival import Arrival
 from storage.facts.errors import Misconfigured, Rejected
@@ -293,3 +296,9 @@ def _arrival(header: dict[str, object]) -> Arrival:
 def package(name: str) -> RegisteredPackage:
     """A package that a worker has registered."""
     return RegisteredPackage(package=name, version="1.0", digest="00", title="Title", manifest={})
+
+
+def test_the_quick_list_of_commands_says_what_the_commands_say() -> None:
+    context = click.Context(full)
+    said = {name: full.get_command(context, name) for name in full.list_commands(context)}
+    assert {name: command.get_short_help_str(200) for name, command in said.items() if command} == COMMANDS

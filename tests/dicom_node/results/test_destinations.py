@@ -180,6 +180,8 @@ def test_an_archive_without_reports_is_proposed_nothing() -> None:
 def test_two_destinations_get_what_their_profiles_say(start: Start, ledger: Ledger, tmp_path: Path) -> None:
     viewer, pacs = start("viewer", "+xa"), start("pacs", *restricted(tmp_path))
     sources = builders.slices()
+    for ds in sources:
+        ds.PixelSpacing = [0.5, 0.5]  # else that viewer gets a report without outlines
     labels = labels_on(sources)
     receive(ledger, sources)
     kept = predict(ledger, builders.prediction(sources, labels), labels)

@@ -7,7 +7,7 @@ import pytest
 from storage.facts.prediction import Presence, Status
 from storage.facts.study import Urgency
 from tests import builders
-from tests.dicom_node.results.making import codes, items, labels_on, made, sentences
+from tests.dicom_node.results.making import codes, items, labels_on, made, ordered, sentences
 
 BASIC_TEXT = "1.2.840.10008.5.1.4.1.1.88.11"
 
@@ -91,6 +91,24 @@ def test_an_urgent_finding_without_outline_is_still_urgent() -> None:
 def test_a_single_header_is_enough_to_report_a_failure() -> None:
     sources = builders.slices()[:1]
     assert "CT series 2 'Thin slices'" in sentences(made(builders.failure(sources), None, sources)["sr"])
+
+
+def test_a_viewer_that_mistakes_pixels_that_are_not_square_gets_no_outlines_to_draw() -> None:
+    sources = builders.slices()  # 0.75 by 0.5 mm
+    labels = labels_on(sources)
+    prediction = builders.prediction(sources, labels)
+    said = ordered(prediction, labels, sources, kinds=("seg", "sr"), square_only=True)
+    assert said["sr"].SOPClassUID == BASIC_TEXT
+    assert "No outlines are in this report: the pixels are not square" in " ".join(sentences(said["sr"]))
+    told = " ".join(sentences(said["sr"]))
+    assert "Right lung" in told
+    assert "2210.4" in told
+    assert "nothing was marked" not in told
+    assert ordered(prediction, labels, sources, kinds=("seg", "sr"))["sr"].SOPClassUID != BASIC_TEXT
+    for ds in sources:
+        ds.PixelSpacing = [0.75, 0.75]
+    square = ordered(prediction, labels, sources, kinds=("seg", "sr"), square_only=True)
+    assert square["sr"].SOPClassUID != BASIC_TEXT
 
 
 def test_a_long_finding_breaks_its_lines_for_a_viewer_that_does_not() -> None:
