@@ -1,8 +1,9 @@
 """Says a map of real values as a Parametric Map (PS3.3 A.75) of 32-bit floats on the planes of its source.
 
 A widespread viewer shows no map of integers rightly. Planes before the first and after the last that show anything are
-left out, so that what remains is a volume. highdicom writes an exemplar of two frames; the frames are written by
-columns.
+left out, so that what remains is a volume, unless the viewer needs a plane for every image: OHIF 3.13.2 takes those
+of a map for those of its source, one by one, and fails where some are missing. highdicom writes an exemplar of two
+frames; the frames are written by columns.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dicom_node.results.capture import say_laterality
 from dicom_node.results.coding import concept
 from dicom_node.results.drawing import Read
 from dicom_node.results.frames import Frames, Items
-from dicom_node.results.grid import Grid, grid
+from dicom_node.results.grid import Grid, NoSegmentation, grid
 from dicom_node.results.identity import Naming, sign, stamp
 from dicom_node.results.normal import as_text
 from dicom_node.results.seg import CREATOR, Written, identify, organize, samples, spread
@@ -33,12 +34,13 @@ from storage.facts.prediction import Code, Heatmap, Shown
 Values = npt.NDArray[np.float32]
 
 KIND = "pmap"
+LARGEST = 256 * 1024 * 1024  #: bytes of a map with all its planes
 _LABELS = {Shown.SALIENCY: "SALIENCY", Shown.UNCERTAINTY: "UNCERTAINTY", Shown.PROBABILITY: "PROBABILITY"}
 _ELEMENT = (0x0008, b"OF")  #: Float Pixel Data
 
 
-def parametric_maps(naming: Naming, source: Source, read: Read) -> Iterator[Written]:
-    """A Parametric Map of each heatmap that is not empty, each for a series of its own.
+def parametric_maps(naming: Naming, source: Source, read: Read, *, whole: bool = False) -> Iterator[Written]:
+    """A Parametric Map of each heatmap that is not empty, each for a series of its own; ``whole``: with all its planes.
 
     Raises grid.NoSegmentation where the source has no grid in the patient, Rejected for values that are no numbers.
     """
@@ -48,6 +50,10 @@ def parametric_maps(naming: Naming, source: Source, read: Read) -> Iterator[Writ
             raise Rejected(f"map {number + 1} of prediction {naming.prediction.key} has values that are no numbers")
         found = grid(source, naming.prediction.frames, values)
         planes = _shown(found)
+        if planes and whole:
+            if values.nbytes > LARGEST:
+                raise NoSegmentation(f"it would have {values.nbytes >> 20} MB, for a viewer needs all of its planes")
+            planes = [int(plane) for plane in found.order[::-1]]  # along the normal, as that viewer stacks its source
         if planes:
             yield _map(naming, source, found, planes, number)
 

@@ -45,6 +45,7 @@ class Profile:
     why: str
     #: Its viewer exchanges the two pixel spacings (OHIF 3.13.2): outlines on other than square pixels would lie wrong.
     square_only: bool = False
+    whole_maps: bool = False  #: its viewer needs a plane of a parametric map for every image (OHIF 3.13.2)
 
 
 PROFILES: dict[str, Profile] = {
@@ -55,6 +56,7 @@ PROFILES: dict[str, Profile] = {
             kinds=(SEG, SR, PARAMETRIC_MAP, IMAGES),
             why="What no viewer was seen to break on; OHIF shows all of it on the images.",
             square_only=True,
+            whole_maps=True,
         ),
         Profile(
             name="slicer",

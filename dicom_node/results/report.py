@@ -71,6 +71,7 @@ class Order:
     retired: Sequence[Reference] = ()  #: all objects that it replaces
     look: Look | None = None  #: how to get at pixels; None: pictures are captions alone
     square_only: bool = False  #: no outlines on pixels that are not square: a viewer would draw them at the wrong place
+    whole_maps: bool = False  #: parametric maps have a plane for every image
     read: Read | None = None  #: how to get at maps and images; None: none are made
     language: Language = field(default_factory=language)  #: of captions, sentences and meanings
 
@@ -155,7 +156,7 @@ class _Composition:
         if not (self._analysed and prediction.heatmaps and self._order.read is not None):
             return
         try:
-            for written in parametric_maps(self._naming, self._origin, self._order.read):
+            for written in parametric_maps(self._naming, self._origin, self._order.read, whole=self._order.whole_maps):
                 self._keep(kind, written.header, written.frames)
         except NoSegmentation as why:
             self._remark(f"No parametric map is sent: {why}.")

@@ -81,6 +81,7 @@ def report(ledger: Ledger, node: NodeIdentity, afterwards: Afterwards) -> Handle
         order = Order(
             kinds=needed(shown),
             square_only=any(one.square_only for one in shown),
+            whole_maps=any(one.whole_maps for one in shown),
             predecessors=[_reference(o) for o in earlier if o.kind in (SR, SR_COMPREHENSIVE)],
             retired=[_reference(o) for o in earlier if o.kind != REJECTION],
             look=look_in(ledger.data, instances),

@@ -41,7 +41,10 @@ _GO_TO = f"""async (point) => {{
   }};
   const ids = viewport.getImageIds();
   const nearest = ids.reduce((best, id, i) => far(id) < far(ids[best]) ? i : best, 0);
-  if (viewport.setImageIdIndex && viewport.getCurrentImageIdIndex() !== nearest) {{
+  if (!viewport.setImageIdIndex) {{  // a volume
+    viewport.jumpToWorld(point);
+    viewport.render();
+  }} else if (viewport.getCurrentImageIdIndex() !== nearest) {{
     await viewport.setImageIdIndex(nearest);
     viewport.render();
   }}
@@ -106,9 +109,9 @@ class Viewer:
         self._page.screenshot(path=path)
         return path
 
-    def text(self) -> str:
-        """All text of the page."""
-        return str(self._page.inner_text("body"))
+    def words(self) -> str:
+        """All text of the page, in one line."""
+        return " ".join(str(self._page.inner_text("body")).split())
 
     def annotations(self) -> str:
         """What is written on the image."""
@@ -155,9 +158,13 @@ class Viewer:
         length = float(np.linalg.norm(seen))
         return length > 0.03 and float(seen @ wanted) / (length * float(np.linalg.norm(wanted))) > 0.9
 
+    def saturation(self, point: Point) -> float:
+        """How coloured a point of the patient is, 0..1."""
+        return float(np.linalg.norm(self.tint(point)))
+
     def is_grey(self, point: Point) -> bool:
         """Whether nothing colours a point of the patient."""
-        return float(np.linalg.norm(self.tint(point))) < 0.02
+        return self.saturation(point) < 0.02
 
 
 class Browser:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicom_node.results import profiles
+from dicom_node.results.drawing import Read
 from dicom_node.results.report import Composed, Order, compose
 from inference.pipeline import Outcome
 from storage.facts.prediction import Code, Mask, Measurement, Prediction, Segment
@@ -29,9 +31,14 @@ def study(number: int, sources: Sequence[Dataset]) -> list[Dataset]:
     return list(sources)
 
 
-def results(prediction: Prediction, labels: Labels | None, sources: Sequence[Dataset], *kinds: str) -> list[Composed]:
+def results(
+    prediction: Prediction, labels: Labels | None, sources: Sequence[Dataset], *kinds: str, read: Read | None = None
+) -> list[Composed]:
     """The objects of these kinds, or of the default profile."""
-    order = Order(kinds=kinds, look=looking(sources)) if kinds else Order(look=looking(sources))
+    order = Order(
+        kinds=kinds or profiles.DEFAULT.kinds, look=looking(sources), read=read,
+        square_only=profiles.DEFAULT.square_only, whole_maps=profiles.DEFAULT.whole_maps,
+    )  # fmt: skip
     return compose(prediction, labels, sources, NODE, builders.MADE_AT, order)
 
 

@@ -6,9 +6,12 @@ judged at known points of the patient, texts are read from the annotations, and 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -17,8 +20,9 @@ from dicom_node.demo import phantom
 from dicom_node.results import profiles
 from inference.packages.package import open_package
 from inference.pipeline import Request, predict
-from storage.facts.prediction import Presence, Status
+from storage.facts.prediction import Array, Presence, Status
 from tests import builders
+from tests.dicom_node.results.finding import everything
 from tests.viewers.conftest import Desk
 from tests.viewers.staging import inside, many_segments, place, results, study, with_mask
 
@@ -76,8 +80,8 @@ def test_a_negative_is_read_as_text(desk: Desk) -> None:
     desk.store(sources, results(absent, None, sources))
     with desk.browser.study(str(sources[0].StudyInstanceUID), "negative") as viewer:
         viewer.show("SR")
-        assert viewer.until(lambda: "Low-attenuation areas take up 12.3 % of the lungs." in viewer.text())
-        assert "not found" in viewer.text()
+        assert viewer.until(lambda: "areas take up 12.3 % of the lungs." in viewer.words())
+        assert "not found" in viewer.words()
         assert viewer.faults == []
 
 
@@ -87,7 +91,7 @@ def test_what_was_not_analysed_says_why(desk: Desk, status: Status) -> None:
     desk.store(sources, results(builders.failure(sources, status), None, sources))
     with desk.browser.study(str(sources[0].StudyInstanceUID), f"not-analysed-{status.name.lower()}") as viewer:
         viewer.show("SR")
-        assert viewer.until(lambda: "Slices are missing: most lie 2.5 mm apart" in viewer.text())
+        assert viewer.until(lambda: "Slices are missing: most lie 2.5 mm apart" in viewer.words())
         assert viewer.faults == []
 
 
@@ -128,6 +132,72 @@ def test_pictures_and_pages_open(desk: Desk) -> None:
         assert viewer.faults == []
         viewer.show("DOC")
         assert viewer.until(lambda: viewer.has("object[type='application/pdf']"))
+
+
+def test_detections_are_outlined_with_what_is_said_of_each(desk: Desk) -> None:
+    sources = study(18, builders.slices(*SHAPE))
+    prediction, read = everything(sources, heatmaps=(), images=())
+    desk.store(sources, results(prediction, None, sources, read=read))
+    with desk.browser.study(str(sources[0].StudyInstanceUID), "detections") as viewer:
+        viewer.show("SR")
+        assert viewer.until(lambda: "Probability: 0.85" in viewer.annotations()), viewer.annotations()
+        assert "Diameter: 6.20 mm" in viewer.annotations()
+        box = prediction.detections[0].location
+        frame = sources[(SHAPE[0] - 1) // 2]
+        left, top = viewer.place(place(frame, box.low[1], box.low[2]))
+        right, bottom = viewer.place(place(frame, box.high[1], box.high[2]))
+        viewer.shoot()
+        pixel = (right - left) / (box.high[2] - box.low[2])
+        assert any(
+            all(
+                abs(seen - wanted) <= 1.5 * pixel
+                for seen, wanted in zip(drawn, (left, top, right, bottom), strict=True)
+            )
+            for drawn in viewer.drawn()
+        ), ((left, top, right, bottom), viewer.drawn())
+        assert viewer.faults == []
+
+
+@pytest.mark.parametrize(
+    ("number", "orientation"), list(enumerate(["CT", "CT oblique, from the head down", "MR sagittal"], 30))
+)
+def test_a_map_colours_its_bright_place_and_nothing_else(desk: Desk, number: int, orientation: str) -> None:
+    sources = study(number, ORIENTATIONS[orientation]())
+    prediction, _ = everything(sources)
+    prediction = dataclasses.replace(prediction, heatmaps=prediction.heatmaps[:1], images=())
+    values = np.zeros(SHAPE, np.float32)
+    values[2:4, 30:60, 40:80] = 0.9  # not in the middle: a map that is upside down would be seen
+
+    def read(_array: Array) -> npt.NDArray[np.float32]:
+        return values
+
+    made = results(prediction, None, sources, profiles.PARAMETRIC_MAP, read=read)
+    assert [one.kind for one in made] == [profiles.PARAMETRIC_MAP]
+    desk.store(sources, made)
+    with desk.browser.study(str(sources[0].StudyInstanceUID), f"map-{number}") as viewer:
+        viewer.show("PMAP")
+        bright = place(sources[3], 45, 60)
+        assert viewer.until(lambda: viewer.saturation(bright) > 0.1)
+        for dark in (place(sources[3], 90, 60), place(sources[8], 45, 60), place(sources[3], 45, 120)):
+            assert viewer.saturation(bright) > 3 * viewer.saturation(dark)
+        assert viewer.faults == []
+
+
+def test_images_that_are_not_square_lose_their_outlines_not_their_numbers(desk: Desk) -> None:
+    sources = study(20, builders.slices(*SHAPE))
+    for ds in sources:
+        ds.PixelSpacing = [0.75, 0.5]
+    labels = builders.two_blobs(SHAPE)
+    desk.store(sources, results(builders.prediction(sources, labels), labels, sources))
+    with desk.browser.study(str(sources[0].StudyInstanceUID), "not-square") as viewer:
+        viewer.show("SR")
+        assert viewer.until(lambda: "the pixels are not square" in viewer.words())
+        assert "2210.4" in viewer.words()
+        viewer.show("SEG")
+        for segment in builders.segments():
+            point = inside(labels, segment.number, sources)
+            assert viewer.until(lambda p=point, c=segment.colour: viewer.shows(p, c)), segment.label
+        assert viewer.faults == []
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,8 @@ def kept(config: Path) -> Iterator[tuple[Ledger, Prediction]]:
     """A node that made a result for two destinations."""
     ledger = Ledger(config.parent / "data")
     sources = builders.slices()
+    for ds in sources:
+        ds.PixelSpacing = [0.5, 0.5]  # else the viewer's report has no outlines
     labels = labels_on(sources)
     receive(ledger, sources)
     prediction = predict(ledger, builders.prediction(sources, labels), labels)

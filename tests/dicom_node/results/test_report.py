@@ -110,8 +110,8 @@ def test_a_mask_on_images_of_another_size_is_rejected() -> None:
 
 
 def test_a_faulty_object_is_held_back_with_all_its_faults(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoilt(circumstance: object) -> Dataset:
-        ds = real(circumstance)  # type: ignore[arg-type]
+    def spoilt(circumstance: object, *, marked: bool = False) -> Dataset:
+        ds = real(circumstance, marked=marked)  # type: ignore[arg-type]
         ds.VerificationFlag = "VERIFIED"
         del ds.PatientID
         return ds
