@@ -1,6 +1,6 @@
 """How much the node adds to a network: stitching against MONAI's, and a whole run against its bare forward passes.
 
-    python -m benchmarks.inference [--size 160 256 256] [--rounds 3]
+    python -m benchmarks.inference [--size 160 256 256] [--rounds 3] [--only stitch]
 
 Runs alternate, each in a process of its own, so that memory is that of one and load on the machine meets all of them.
 A size of 600 512 512 is a large CT; 25 classes of it need 16 GB for MONAI alone.
@@ -106,7 +106,11 @@ def _voxels(size: tuple[int, ...]) -> Any:
 
 TASKS = {"stitch-node": stitch_node, "stitch-monai": stitch_monai, "run-node": run_node, "run-bare": run_bare}
 
-PAIRS = ((("stitch-node", "stitch-monai"), 3), (("stitch-node", "stitch-monai"), 25), (("run-node", "run-bare"), 3))
+PAIRS = (
+    (("stitch-node", "stitch-monai"), 3),
+    (("stitch-node", "stitch-monai"), 25),
+    (("run-node", "run-bare"), 3),
+)
 
 
 def measure(task: str, size: list[int], classes: int) -> dict[str, float]:
@@ -123,7 +127,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=3, default=[160, 256, 256])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--task", choices=TASKS)
+    parser.add_argument("--only", default="", help="stitch or run; default: both")
+    parser.add_argument("--task", choices=TASKS, help="be measured in this; the others are for measuring")
     parser.add_argument("--classes", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.task:
@@ -135,11 +140,7 @@ def main() -> None:
         memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         print(json.dumps({"seconds": seconds, "cpu": time.process_time() - cpu, "memory": memory}))
         return
-    for pair, classes in (
-        (("stitch-node", "stitch-monai"), 3),
-        (("stitch-node", "stitch-monai"), 25),
-        (("run-node", "run-bare"), 3),
-    ):
+    for pair, classes in (one for one in PAIRS if one[0][0].startswith(arguments.only)):
         rounds = [[measure(task, arguments.size, classes) for task in pair] for _ in range(arguments.rounds)]
         for key in ("seconds", "cpu", "memory"):
             mine, theirs = ([found[side][key] for found in rounds] for side in (0, 1))

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from storage import views
 from storage.facts.errors import Misconfigured, NodeError
 from storage.facts.task import State
 from storage.ledger import Ledger
+
+SOON_DAYS = 30  #: before a certificate ends, when it should be renewed
+WAITING = 10_000  #: received objects that the ledger does not have yet; from there on senders are slowed
 
 
 class Verdict(StrEnum):
@@ -52,6 +56,7 @@ def examine(config: NodeConfig, path: Path, echo: Echo) -> Iterator[Check]:
     yield _ae_title(config)
     yield _port(config, running)
     yield from _disk(config)
+    yield from _incoming(config, running)
     yield from _ledger(config)
     yield from _peers(config)
     yield from _tls(config)
@@ -128,6 +133,34 @@ def _disk(config: NodeConfig) -> Iterator[Check]:
         yield Check(what="disk", verdict=Verdict.WARNING, found=found, todo=f"receiving stops at {least} MB")
     else:
         yield Check(what="disk", verdict=Verdict.OK, found=found)
+
+
+def _incoming(config: NodeConfig, running: Mapping[str, int] | None) -> Iterator[Check]:
+    """What was received and is not in the ledger yet, and what could not be entered."""
+    waiting = _names(config.node.data / "incoming", ".dcm")
+    found = f"{waiting} received objects wait for the ledger"
+    if waiting and running is None:
+        yield Check(what="incoming", verdict=Verdict.OK, found=f"{found}: the next start enters them")
+    elif waiting > WAITING:
+        yield Check(
+            what="incoming", verdict=Verdict.WARNING, found=found,
+            todo="senders are slowed, later refused: see that the database answers and that disk and CPU are not busy",
+        )  # fmt: skip
+    else:
+        yield Check(what="incoming", verdict=Verdict.OK, found=found)
+    aside = config.node.data / "quarantine"
+    if number := _names(aside, ""):
+        yield Check(
+            what="quarantine", verdict=Verdict.WARNING, found=f"{number} acknowledged files could not be read again",
+            todo=f"have their studies sent again, then empty {aside}; look after the disk",
+        )  # fmt: skip
+
+
+def _names(folder: Path, suffix: str) -> int:
+    try:
+        return sum(name.endswith(suffix) for name in os.listdir(folder))
+    except OSError:
+        return 0  # not made yet, or not ours to read: other checks say so
 
 
 def _ledger(config: NodeConfig) -> Iterator[Check]:
@@ -210,6 +243,63 @@ def _tls(config: NodeConfig) -> Iterator[Check]:
         )
         return
     yield Check(what="TLS", verdict=Verdict.OK, found=where)
+    if tls.certificate is not None:
+        yield _validity(tls.certificate)
+
+
+def _validity(path: Path) -> Check:
+    """How long the node's own certificate is still valid."""
+    begins, ends = validity(path.read_text(encoding="ascii", errors="replace"))
+    days = int((ends - time.time()) // 86400)
+    date = time.strftime("%Y-%m-%d", time.gmtime(ends))
+    todo = f"renew {path}: a running node takes it up without a restart"
+    if begins > time.time():
+        since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(begins))
+        return Check(
+            what="certificate",
+            verdict=Verdict.FAULT,
+            found=f"valid only from {since}",
+            todo="check the machine's clock",
+        )
+    if ends < time.time():
+        return Check(what="certificate", verdict=Verdict.FAULT, found=f"expired on {date}", todo=todo)
+    verdict = Verdict.OK if days >= SOON_DAYS else Verdict.WARNING
+    found = f"valid until {date}, {days} more days"
+    return Check(what="certificate", verdict=verdict, found=found, todo="" if verdict is Verdict.OK else todo)
+
+
+def validity(pem: str) -> tuple[float, float]:
+    """When the first certificate of a PEM text begins and ends to be valid, seconds since the epoch (RFC 5280 4.1).
+
+    The text must hold a certificate. Read by hand: the standard library shows dates of a peer's certificates alone.
+    """
+    start, end = pem.index("-----BEGIN CERTIFICATE-----"), pem.index("-----END CERTIFICATE-----")
+    der = ssl.PEM_cert_to_DER_cert(pem[start:end] + "-----END CERTIFICATE-----\n")
+    fields = _items(_items(_items(der)[0][1])[0][1])
+    first = int(fields[0][0] == 0xA0)  # the version may be left out
+    begins, ends = (_moment(tag, value) for tag, value in _items(fields[first + 3][1])[:2])
+    return begins, ends
+
+
+def _items(der: bytes) -> list[tuple[int, bytes]]:
+    """Tag and content of the DER values that lie one after the other (X.690 8.1)."""
+    found, at = [], 0
+    while at + 2 <= len(der):
+        tag, length, at = der[at], der[at + 1], at + 2
+        if length & 0x80:
+            size = length & 0x7F
+            length, at = int.from_bytes(der[at : at + size]), at + size
+        found.append((tag, der[at : at + length]))
+        at += length
+    return found
+
+
+def _moment(tag: int, value: bytes) -> float:
+    """UTCTime, whose years end in 2049, or GeneralizedTime (RFC 5280 4.1.2.5)."""
+    text = value.decode("ascii")
+    if tag == 0x17:
+        text = ("20" if text[:2] < "50" else "19") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def _packages(config: NodeConfig) -> Iterator[Check]:

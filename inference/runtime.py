@@ -52,5 +52,8 @@ class Runtime:
     #: To be called between patches, at least once a second: renews the proof of life, raises GaveWay when told to stop.
     checkpoint: Callable[[], None] = _go_on
     #: How large tiles and batches may be, as a part of what the package says: below 1 after memory ran out. A network
-    #: that works in patches takes that part of them in a batch, then that part of their edge; others may ignore it.
+    #: that works in patches takes that part of them in a batch, then the smallest patch that its package allows.
     tile_scale: float = 1.0
+    #: Faster ways of computing that a proof has chosen for this package on this device, e.g. ``channels-last``; empty
+    #: for eager float32.
+    variant: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,14 @@ class Worker:
     def __init__(self, config: WorkerConfig, ledger: Ledger, slot: Sequence[str] = COMMAND) -> None:
         self._config, self._ledger = config, ledger
         self._packages: dict[tuple[str, str], Package] = {}
+        self._registering, self._looked_at = threading.Lock(), 0
         run = ledger.data / "run"
         self._site = Site(scratch=run / "scratch", costs=run / f"costs-{this_host()}.json", command=slot)
         self._reasons: dict[int, Code] = {}  #: of the last failure of a task, where it has a code
 
     def register(self) -> Sequence[str]:
         """Verify and register the packages of the models folder; returns what is wrong with the others."""
+        self._looked_at = _changed_at(self._config.models)
         store = PackageStore(self._config.models, trusted=self._config.required_keys)
         faults: list[str] = list(store.faults)
         for package in store.packages:
@@ -100,7 +103,7 @@ class Worker:
         """One package on one revision of a series. Raises Misconfigured when this worker does not have the package."""
         package = self._package(task)
         try:
-            answer = pool.run(keeper, task, self._request(task), package)
+            answer = pool.run(keeper, task, self._request(task), package, self._variant(package, keeper.device))
         except GaveWay as why:
             return Later(at=time.time(), why=f"put back: {why}")
         except OutOfMemory:
@@ -215,6 +218,8 @@ class Worker:
 
     def _package(self, task: Task) -> Package:
         name, version = str(task.payload["package"]), str(task.payload["version"])
+        if (name, version) not in self._packages:
+            self._look_again()
         try:
             return self._packages[name, version]
         except KeyError:
@@ -223,6 +228,26 @@ class Worker:
                 f"package {name}@{version} is not in {self._config.models} (there: {known}): put it back, or change "
                 "the rule; then `dicom-node tasks retry`"
             ) from None
+
+    def _look_again(self) -> None:
+        """Register what was added since; a package appears by a rename, which the models folder shows."""
+        with self._registering:
+            if _changed_at(self._config.models) != self._looked_at:
+                self.register()
+
+    def _variant(self, package: Package, device: str) -> tuple[str, ...]:
+        """How the proof on such a device allows to compute; a proof of other content or another torch says nothing."""
+        manifest, kind = package.manifest, device.partition(":")[0]
+        if manifest.network is None or not manifest.network.variants:
+            return ()
+        with self._ledger.begin_reading() as tx:
+            known = [p for p in tx.catalogue.package_versions(manifest.id) if p.version == manifest.version]
+        for proof in (proof for one in known for proof in one.proofs):
+            document = proof.document
+            same = (document.get("digest"), document.get("torch")) == (package.digest, _torch_version())
+            if proof.passed and same and proof.device.partition(":")[0] == kind:
+                return tuple(map(str, document.get("chosen", ())))
+        return ()
 
     def _known(self, task: Task) -> Package | None:
         """The package, at least what the catalogue says of it: enough for a report that it could not be run."""
@@ -301,6 +326,22 @@ def _surface(stop: threading.Event, seen_to: Future[None]) -> None:
     if fault is not None:
         log.error("%s: %s", ACTOR, type(fault).__name__, exc_info=fault)
         stop.set()
+
+
+def _changed_at(folder: Path) -> int:
+    """When a package or version was last added to the models folder, or removed, ns; 0 where there is no folder."""
+    try:
+        return max(each.stat().st_mtime_ns for each in (folder, *filter(Path.is_dir, folder.iterdir())))
+    except OSError:
+        return 0
+
+
+def _torch_version() -> str:
+    """Of the torch that slots load; this process never does."""
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -15,6 +15,8 @@ from storage.facts.study import Header, Instance, Series
 from storage.facts.task import State
 from storage.tables import AssociationRow, AssociationSeriesRow, InstanceRow, SeriesRow, TaskRow, VariantRow
 
+LOOKUP = 500  #: UIDs in one question
+
 
 class Studies:
     """Appends and questions, inside one transaction."""
@@ -92,16 +94,20 @@ class Studies:
         """The digests of the instances that are there already."""
         found: dict[str, str] = {}
         wanted = list({a.instance.sop_instance_uid for a in arrivals})
-        for start in range(0, len(wanted), 500):
-            here = InstanceRow.sop_instance_uid.in_(wanted[start : start + 500])
+        for start in range(0, len(wanted), LOOKUP):
+            here = InstanceRow.sop_instance_uid.in_(wanted[start : start + LOOKUP])
             query = select(InstanceRow.sop_instance_uid, InstanceRow.digest).where(here)
             for row in self._session.execute(query):
                 found[row.sop_instance_uid] = row.digest
         return found
 
     def _series_rows(self, arrivals: Sequence[Arrival]) -> dict[str, SeriesRow]:
-        wanted = {a.instance.series_uid for a in arrivals}
-        return {uid: row for uid in wanted if (row := self._session.get(SeriesRow, uid)) is not None}
+        wanted = sorted({a.instance.series_uid for a in arrivals})
+        found: dict[str, SeriesRow] = {}
+        for start in range(0, len(wanted), LOOKUP):
+            query = select(SeriesRow).where(SeriesRow.series_uid.in_(wanted[start : start + LOOKUP]))
+            found.update((row.series_uid, row) for row in self._session.scalars(query))
+        return found
 
     def _linked(self, arrivals: Sequence[Arrival]) -> dict[tuple[str, str], bool]:
         """Which series each association carries: True for those that SQL has."""
@@ -130,9 +136,14 @@ class Studies:
         return row
 
     def _link(self, missing: Iterable[tuple[str, str]]) -> None:
-        for association, series_uid in missing:
-            if self._session.scalar(select(AssociationRow.id).where(AssociationRow.id == association)) is not None:
-                self._session.add(AssociationSeriesRow(association_id=association, series_uid=series_uid))
+        wanted = list(missing)
+        if not wanted:
+            return
+        known = AssociationRow.id.in_({association for association, _ in wanted})
+        there = set(self._session.scalars(select(AssociationRow.id).where(known)))
+        rows = [{"association_id": a, "series_uid": uid} for a, uid in wanted if a in there]
+        if rows:
+            self._session.execute(insert(AssociationSeriesRow), rows)
 
     def _record_variant(self, arrival: Arrival) -> None:
         """Other bytes under a known UID: kept beside, and counted."""

@@ -95,6 +95,7 @@ def send_(what: str, objects: int, associations: int, rounds: int, nagle: bool) 
             path,
             "--ignore",
             "--fork",
+            "+xa",
             "-pdu",
             "131072",
             "--aetitle",

@@ -134,7 +134,7 @@ def _entered(folder: Path) -> bool:
 
 
 def _storescp(path: str, *options: str) -> Callable[[Path, int], list[str]]:
-    return lambda folder, port: [path, *options, "-od", str(folder), "--aetitle", AE_TITLE, str(port)]
+    return lambda folder, port: [path, "+xa", *options, "-od", str(folder), "--aetitle", AE_TITLE, str(port)]
 
 
 def _orthanc(path: str) -> Callable[[Path, int], list[str]]:

@@ -35,7 +35,7 @@ class Died:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missed:
-    """Objects landed that could not be told of: look into ``incoming``."""
+    """Objects landed that could not be told of: look into ``incoming``, for a while. The answer: how many remain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,12 @@
 """From the receiving process to the index, which is a process of its own.
 
 The index shares no interpreter with the threads that receive, so that a commit never holds up a fragment. What was told
-is kept until the index says that the ledger has it: when the index dies, its successor is told again. An index that is
-away for long costs no memory either: from some number on, objects are no longer told of one by one; they lie in
-``incoming``, and the index is asked to look there once it is back.
+is kept until the index says that the ledger has it: when the index dies, its successor is told again.
+
+An index that falls behind, or is away, costs a bounded amount of memory and of disk, in three steps. Beyond ``BACKLOG``
+objects are no longer told of one by one: they lie in ``incoming``, and the index is asked to look there, a slice at a
+time, while it goes on with what it is told. From there on senders are slowed, each object by up to ``PAUSE_SECONDS``;
+its response comes later, and nothing is lost. Beyond ``FULL`` objects are refused (0xA700): the PACS keeps them.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ from storage.facts.errors import Transient
 
 log = logging.getLogger(__name__)
 
-BATCH = 500
-BATCH_SECONDS = 0.1  #: what a batch waits for more, unless an association ends: a series may be complete then
+BATCH = 2000  #: events that are handed over together: a commit costs the same for one as for all of them
+BATCH_SECONDS = 0.5  #: what a batch waits for more, unless an association ends: a series may be complete then
+IDLE_SECONDS = 1.0  #: without an event, after which the index may do what it put off
 BACKLOG = 10_000  #: events that wait for the index before objects are left to ``incoming``: some 8 MB
-FULL = 100_000  #: events that wait before C-STORE is refused
+PAUSE_SECONDS = 0.25  #: what an object waits at most while more than that are behind
+FULL = 200_000  #: objects and events behind from which C-STORE is refused
 STOP_SECONDS = 10.0  #: for the ledger to take what is left
 ALONE_SECONDS = 1.0  #: the same when there is no index just now
 
@@ -50,7 +55,9 @@ class Feed:
         self._events: queue.SimpleQueue[_Told | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
         self._hurry, self._stopping, self._given_up = threading.Event(), threading.Event(), threading.Event()
-        self._missed = False
+        self._eased = threading.Condition()
+        self._untold = 0  # objects that were not told of since the index was last asked to look; under _eased
+        self._unseen = 0  # of those that it was asked to look for, how many it has still to enter
         self._link: socket.socket | None = None
         self._linked = threading.Condition()
 
@@ -71,7 +78,8 @@ class Feed:
     def tell(self, event: Event) -> None:
         """Hand over something that happened; returns at once."""
         if isinstance(event, Landed) and self._events.qsize() > BACKLOG:
-            self._missed = True
+            with self._eased:
+                self._untold += 1
             return
         self._events.put(_Told(encode(event)))
         if isinstance(event, Closed):
@@ -87,9 +95,20 @@ class Feed:
         return told.answer
 
     @property
+    def behind(self) -> int:
+        """Objects and events that the ledger does not have yet."""
+        return self._events.qsize() + self._untold + self._unseen
+
+    @property
     def lagging(self) -> bool:
-        """The index is so far behind that even what is not an object fills the memory: refuse objects."""
-        return self._events.qsize() > FULL
+        """The index is so far behind that objects must be refused."""
+        return self.behind > FULL
+
+    def make_way(self) -> None:
+        """Before an object is taken: hold its sender up for a moment while the index is behind."""
+        if self.behind > BACKLOG:
+            with self._eased:
+                self._eased.wait(PAUSE_SECONDS)
 
     def stop(self) -> None:
         """Let the ledger have what is left, then send the index away. A second call changes nothing."""
@@ -112,16 +131,19 @@ class Feed:
     def _run(self) -> None:
         while not self._given_up.is_set() and not (self._stopping.is_set() and self._events.empty()):
             batch = self._gather()
-            if batch:
-                self._hand_over(batch)
+            if batch and self._hand_over(batch):
+                self._ease(batch[-1])
 
     def _gather(self) -> list[_Told]:
-        first = self._events.get()
-        if first is None:
-            return []
-        batch = [first]
-        # Asleep, not waiting for each event: to be woken for each would take the GIL from those who receive.
-        self._hurry.wait(BATCH_SECONDS)
+        batch: list[_Told] = []
+        if not self._untold + self._unseen:
+            first = self._events.get()
+            if first is None:
+                return []
+            batch.append(first)
+            # Asleep, not waiting for each event: to be woken for each would take the GIL from those who receive.
+            if self._events.qsize() < BATCH:
+                self._hurry.wait(BATCH_SECONDS)
         self._hurry.clear()
         while len(batch) < BATCH:
             try:
@@ -130,12 +152,25 @@ class Feed:
                 break
             if told is not None:
                 batch.append(told)
-        if self._missed and self._events.qsize() < BATCH:
-            self._missed = False  # before the index looks: what lands after its look is told again
+        if self._untold + self._unseen:
+            self._begin_look()
             batch.append(_Told(encode(Missed())))
         return batch
 
-    def _hand_over(self, batch: Sequence[_Told]) -> None:
+    def _begin_look(self) -> None:
+        """A look begins where none goes on: what is untold from now on needs another one."""
+        with self._eased:
+            if not self._unseen:
+                self._unseen, self._untold = self._untold, 0
+
+    def _ease(self, last: _Told) -> None:
+        """The ledger has a batch: let senders go on, and note how much a look left."""
+        with self._eased:
+            if last.raw == encode(Missed()):
+                self._unseen = last.answer or 0
+            self._eased.notify_all()
+
+    def _hand_over(self, batch: Sequence[_Told]) -> bool:
         """Tell the index, whichever process it is by then, until one says that the ledger has it."""
         frame = marshal.dumps([told.raw for told in batch])
         while (link := self._await_link()) is not None:
@@ -149,7 +184,8 @@ class Feed:
                 told.answer = answer
                 if told.answered is not None:
                     told.answered.set()
-            return
+            return True
+        return False
 
     def _await_link(self) -> socket.socket | None:
         with self._linked:
@@ -166,20 +202,30 @@ class Feed:
 def serve(link: socket.socket, take: Callable[[Sequence[Event]], Sequence[int]]) -> None:
     """The index's end: hand batches to ``take``, which answers for each event, until the node is gone.
 
-    A batch that fails with Transient is tried again: the node keeps receiving meanwhile.
+    A batch that fails with Transient is tried again: the node keeps receiving meanwhile. While nothing happens,
+    ``take`` gets an empty batch now and then.
     """
     while True:
         try:
-            events = [decode(raw) for raw in marshal.loads(_receive(link))]
+            events = [decode(raw) for raw in _await_batch(link)]
         except (OSError, EOFError):
             return
         answers = _persist(link, events, take)
         if answers is None:
             return
+        if not events:
+            continue
         try:
             _send(link, marshal.dumps(list(answers)))
         except OSError:
             return
+
+
+def _await_batch(link: socket.socket) -> list[bytes]:
+    """The next batch, empty when nothing came for a while. Raises EOFError when the node is gone."""
+    readable, _, _ = select.select([link], [], [], IDLE_SECONDS)
+    batch: list[bytes] = marshal.loads(_receive(link)) if readable else []
+    return batch
 
 
 def _persist(

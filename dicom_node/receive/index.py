@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 ACTOR = "receive"
 BATCH = 500  #: files of ``incoming`` that are entered together
+EXPECT_SECONDS = 2.0  #: between two looks at the completeness of a series that goes on coming: a look costs 5 ms
 
 #: Called with the type and the data set of an N-EVENT-REPORT; returns the status of its response.
 TakeReport = Callable[[int, bytes], int]
@@ -43,9 +45,15 @@ class Index:
         self._ledger, self._expect, self._durable, self._take_report = ledger, expect, durable, take_report
         self._incoming = ledger.data / "incoming"
         self._known_folders: set[str] = set()
+        self._looked: dict[str, float] = {}  # series to when its completeness was last looked at
+        self._owed: dict[str, None] = {}  # series that wait for such a look
+        self._found: list[Path] = []  # what a look into incoming has still to enter, last first
 
     def take(self, events: Sequence[Event]) -> list[int]:
-        """Enter a batch; an answer for each event. Raises Transient; the same batch may then be given again."""
+        """Enter a batch; an answer for each event. Raises Transient; the same batch may then be given again.
+
+        An empty batch is the occasion to do what was put off.
+        """
         answers = [0] * len(events)
         arrivals: list[Event] = []
         for number, event in enumerate(events):
@@ -55,7 +63,8 @@ class Index:
             self._write(arrivals)
             arrivals = []
             answers[number] = self._obey(event)
-        self._write(arrivals)
+        if arrivals or not events:
+            self._write(arrivals)
         return answers
 
     def _obey(self, event: Began | Stopped | Died | Missed | Reported | Noticed) -> int:
@@ -66,7 +75,7 @@ class Index:
         if isinstance(event, Began):
             self._begin(event)
         elif isinstance(event, Missed):
-            log.info("entered %d received objects that waited in incoming", self.recover())
+            return self._look_further()
         elif isinstance(event, Died):
             with self._ledger.begin("node") as tx:
                 tx.queue.orphan(f"{this_host()}:{event.pid}")
@@ -92,33 +101,63 @@ class Index:
 
         A file that cannot be read is moved aside, to ``quarantine``, and reported: it is never deleted.
         """
-        number = 0
+        paths = sorted(self._incoming.glob("*.dcm"))
+        return sum(self._recover(paths[start : start + BATCH]) for start in range(0, len(paths), BATCH))
+
+    def _recover(self, paths: Sequence[Path]) -> int:
         batch: list[Landed] = []
-        for path in sorted(self._incoming.glob("*.dcm")):
+        for path in paths:
             try:
                 batch.append(read_landed(path))
+            except FileNotFoundError:
+                pass  # it was told of, and entered, since incoming was listed
             except (Unreadable, OSError) as error:
                 _set_aside(path, str(error))
-                continue
-            number += 1
-            if len(batch) >= BATCH:
-                self._write(batch)
-                batch = []
         self._write(batch)
-        return number
+        return len(batch)
+
+    def _look_further(self) -> int:
+        """Enter some of what lies in ``incoming``; how many are left of what lay there when the look began.
+
+        Bounded, so that what the node tells meanwhile does not wait for minutes.
+        """
+        if not self._found:
+            self._found = sorted(self._incoming.glob("*.dcm"), reverse=True)
+            log.info("%d received objects wait in incoming: entering them", len(self._found))
+        self._recover(self._found[: -BATCH - 1 : -1])
+        del self._found[-BATCH:]
+        return len(self._found)
 
     def _write(self, batch: Sequence[Event]) -> None:
-        if not batch:
+        due = self._due(time.monotonic())
+        if not batch and not due:
             return
         batch = self._place(batch)
+        touched = dict.fromkeys(due)
+        later: dict[str, None] = {}
         with self._ledger.begin(ACTOR) as tx:
-            touched: dict[str, None] = {}
             for run in _runs(batch):
-                touched.update(dict.fromkeys(_enter(tx, run)))
+                (later if self._can_wait(run) else touched).update(dict.fromkeys(_enter(tx, run)))
+            touched.update({uid: None for uid in later if uid not in self._looked})
             self._expect(tx, tuple(touched))
+        self._looked.update(dict.fromkeys(touched, time.monotonic()))
+        self._owed = {uid: None for uid in (*self._owed, *later) if uid not in touched}
         for event in batch:
             if isinstance(event, Landed):
                 _remove(event.path)
+
+    def _due(self, now: float) -> tuple[str, ...]:
+        """The series that waited long enough for a look at their completeness; of others it is forgotten when."""
+        self._looked = {uid: at for uid, at in self._looked.items() if now - at < EXPECT_SECONDS}
+        return tuple(uid for uid in self._owed if uid not in self._looked)
+
+    @staticmethod
+    def _can_wait(run: Sequence[Event]) -> bool:
+        """Whether what these events bear on may be looked at a little later.
+
+        Objects of an association that is open: at its end, however it ends, its series are looked at in any case.
+        """
+        return all(isinstance(event, Landed) and event.origin.association for event in run)
 
     def _place(self, batch: Sequence[Event]) -> list[Event]:
         """Link the files to their place; the batch without what is nowhere any more. Raises Transient."""

@@ -83,6 +83,7 @@ class FrontDesk:
         elif self._feed.lagging:
             intake.refuse(OUT_OF_RESOURCES, "the node's ledger is behind; send again later")
         else:
+            self._feed.make_way()
             intake.open(self._incoming)
         return intake
 

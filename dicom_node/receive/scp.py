@@ -8,6 +8,7 @@ import ssl
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,7 @@ class Scp:
         _config.LOG_HANDLER_LEVEL = "none"  # its handlers print data sets, and cost time for each PDU
         sys.setswitchinterval(SWITCH_SECONDS)
         _share_arenas()
+        _silence_pydicom()
         tls = self._config.tls
         if not tls.only:
             self._listen(self._config.node.port, None)
@@ -264,6 +266,16 @@ def _share_arenas() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
     except (AttributeError, OSError, TypeError):
         pass  # not glibc
+
+
+def _silence_pydicom() -> None:
+    """Keep pydicom from warning of what peers send.
+
+    Python remembers each text that it warned of, and these texts quote the peer: memory would grow with every damaged
+    message (250 bytes each), and values, patients' among them, would stand in the log.
+    """
+    warnings.filterwarnings("ignore", module="pydicom")
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 
 def _certificate(assoc: Association) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ image, so the checks decide whether the answer is one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,8 @@ def extract(volume: Volume, package: Package, runtime: Runtime) -> Raw:
     orientation = towards(volume.affine, "RAS")
     image = np.ascontiguousarray(orientation.apply(volume.voxels), dtype=np.float32)
     chosen = device_of(runtime.device)
-    coarse, mask = segment(image, networks(package, chosen, runtime.models))
+    coarse, mask = segment(image, networks(package, chosen, runtime.models), runtime.checkpoint)
+    runtime.checkpoint()
     spacing = orientation.spacing(volume.spacing)
     refusal = doubt(Evidence(coarse=coarse, mask=mask, spacing=spacing))
     if refusal is not None:
@@ -73,8 +75,12 @@ def extract(volume: Volume, package: Package, runtime: Runtime) -> Raw:
     )
 
 
-def segment(image: Image, nets: Networks) -> tuple[Image, Mask]:
-    """The box network's probabilities (128 x 128 x 128) and the brain mask of a RAS volume, empty if none."""
+def segment(image: Image, nets: Networks, checkpoint: Callable[[], None]) -> tuple[Image, Mask]:
+    """The box network's probabilities (128 x 128 x 128) and the brain mask of a RAS volume, empty if none.
+
+    ``checkpoint`` is called before each pass.
+    """
+    checkpoint()
     tensor = torch.from_numpy(image)
     coarse = _resize(tensor, COARSE)
     low, high = np.quantile(coarse.numpy(), QUANTILES)
@@ -85,6 +91,7 @@ def segment(image: Image, nets: Networks) -> tuple[Image, Mask]:
     found = nets.run("box", window.normalise(coarse))[1]
     box = _box(_largest(found.numpy() > 0.5), image.shape)
     if box is not None:
+        checkpoint()
         inside = nets.run("mask", window.normalise(_resize(tensor[box], FINE)))[1]
         fine = _resize(inside, mask[box].shape).numpy() > 0.5
         mask[box] = ndimage.binary_fill_holes(_largest(fine))

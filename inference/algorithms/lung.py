@@ -13,6 +13,7 @@ from anatomy and checked on real scans, not fitted to a phantom.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -92,25 +93,36 @@ class _Grid:
         return float(np.prod(self.spacing)) / 1000.0
 
 
-def measure(hu: NDArray[np.int16], spacing: Spacing) -> LungResult:
+def _go_on() -> None:
+    """Nothing waits."""
+
+
+def measure(hu: NDArray[np.int16], spacing: Spacing, checkpoint: Callable[[], None] = _go_on) -> LungResult:
     """Lung densitometry of one axial CT.
 
     ``hu``: frames from foot to head, rows from front to back, columns from the patient's right to left. ``spacing``: mm
-    between frames, rows, columns. Raises Rejected where the array is no volume.
+    between frames, rows, columns. ``checkpoint`` is called between the steps. Raises Rejected where the array is no
+    volume, and what the checkpoint raises.
     """
     if hu.ndim != 3 or min(hu.shape) < 8 or min(spacing) <= 0:
         raise Rejected(f"a lung CT needs at least 8 frames, rows and columns and a positive spacing, not {hu.shape}")
     grid = _coarsen(hu, spacing)
+    checkpoint()
     body = _body(grid.hu)
     trachea = airways.find_trachea(grid.hu, body, grid.spacing)
+    checkpoint()
     tree = airways.grow(hu, spacing, trachea, grid.factors) if trachea else None
     air = (grid.hu < TISSUE_HU) & body & ~_blocks(tree, grid)
+    checkpoint()
     lungs, gas = _pieces(air & grid.open, grid)
     if not lungs:
         return _refused(hu.shape, Refusal.NO_LUNGS, tree)
     midline = float(np.mean(trachea.columns)) if trachea else _midline(body)
+    checkpoint()
     sides = _sides(air, lungs, gas, midline)
+    checkpoint()
     mask = _full(hu, sides, air, grid.factors, tree)
+    checkpoint()
     refusal, warnings = _complete(mask, spacing, trachea)
     both, right, left = _densitometry(hu, mask, spacing)
     if refusal is None and both.volume_ml < SMALLEST_ML:

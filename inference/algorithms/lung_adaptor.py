@@ -22,7 +22,7 @@ _CODES: dict[Refusal, Code] = {
 }
 
 
-def densitometry(volume: Volume, package: Package, runtime: Runtime) -> Raw:  # noqa: ARG001
+def densitometry(volume: Volume, package: Package, runtime: Runtime) -> Raw:  # noqa: ARG001 -- it has no weights
     """Lung masks (1 right, 2 left) and densities of both lungs and of each, or a coded refusal.
 
     The measurement wants frames from foot to head, rows from front to back, columns from the patient's right to left.
@@ -31,7 +31,7 @@ def densitometry(volume: Volume, package: Package, runtime: Runtime) -> Raw:  # 
     hu = np.ascontiguousarray(orientation.apply(volume.voxels))
     if hu.dtype != np.int16:
         hu = np.clip(np.rint(hu), -1024, np.iinfo(np.int16).max).astype(np.int16)
-    found = measure(hu, orientation.spacing(volume.spacing))
+    found = measure(hu, orientation.spacing(volume.spacing), runtime.checkpoint)
     if found.refusal is not None:
         text = f"Lung density was not measured: {found.refusal.value}."
         return Raw(refusal=Reason(code=_CODES.get(found.refusal, INSUFFICIENT_QUALITY), text=text))

@@ -1,15 +1,17 @@
-"""Runs the network that a package declares: segmentation and regression."""
+"""Runs the network that a package declares: segmentation, classification, detection and regression."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
+from inference.algorithms.classifying import classify
+from inference.algorithms.detecting import detect
 from inference.algorithms.raw import Raw
 from inference.imaging.volume import Volume
 from inference.networks.forward import open_network, vector
 from inference.networks.segment import segment
-from inference.packages.network import Measure, Regression, Segmentation
+from inference.packages.network import Classification, Detecting, Measure, Regression, Segmentation
 from inference.packages.package import Package
 from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured, Rejected
@@ -23,10 +25,14 @@ def run(volume: Volume, package: Package, runtime: Runtime) -> Raw:
             return _segmentation(volume, package, runtime, output)
         case Regression() as output:
             return _regression(volume, package, runtime, output)
+        case Classification() as output:
+            return classify(volume, package, runtime, output)
+        case Detecting() as output:
+            return detect(volume, package, runtime, output)
         case _:
             raise Misconfigured(
-                f"{package.manifest.id}: algorithm network runs a [network] whose output is a segmentation or a "
-                "regression"
+                f"{package.manifest.id}: algorithm network runs a [network] whose output is a segmentation, "
+                "classification, detection or regression"
             )
 
 
@@ -42,10 +48,12 @@ def _segmentation(volume: Volume, package: Package, runtime: Runtime, output: Se
 
 
 def _measured(volume: Volume, mask: npt.NDArray[np.uint8], measure: Measure) -> float | None:
-    """A volume in mL or a statistic in the unit of the voxels; None where nothing was marked to take one of."""
-    if measure.quantity == "volume":
-        counts = np.bincount(mask.ravel(), minlength=256)
-        return float(counts[list(measure.segments)].sum()) * volume.voxel_ml
+    """mL, mm2 or a statistic in the unit of the voxels; None where nothing was marked to take one of."""
+    if measure.quantity in ("volume", "area"):
+        if volume.projection != (measure.quantity == "area"):
+            raise Misconfigured(f"measure {measure.key}: a radiograph has an area and no volume, other series a volume")
+        count = float(np.bincount(mask.ravel(), minlength=256)[list(measure.segments)].sum())
+        return count * (volume.spacing[1] * volume.spacing[2] if volume.projection else volume.voxel_ml)
     values = volume.voxels[np.isin(mask, measure.segments)]
     if not values.size:
         return None

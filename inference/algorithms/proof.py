@@ -23,7 +23,6 @@ from inference.algorithms.raw import Raw
 from inference.algorithms.registry import find
 from inference.imaging.volume import Volume, load
 from inference.networks.device import device_of
-from inference.networks.tuned import tuned
 from inference.packages.network import Limits, Network, Variant
 from inference.packages.package import Package
 from inference.packages.selftest import SelfTest
@@ -170,7 +169,7 @@ class _Kept(Models):
 
 def _timed(case: Case, package: Package, runtime: Runtime, variant: tuple[Variant, ...]) -> tuple[Raw, Trial]:
     run = find(package.manifest.algorithm)
-    chosen = tuned(runtime, variant)
+    chosen = replace(runtime, variant=variant)
     device = device_of(runtime.device)
     run(case.volume, package, chosen)  # loads, compiles, and lets the device choose its kernels
     if device.type == "cuda":

@@ -40,6 +40,7 @@ class Work:
     need: int  #: bytes
     processor: bool  #: whether it may leave the device when memory does not suffice
     pinned: frozenset[str]  #: digests of packages whose models stay
+    variant: tuple[str, ...] = ()  #: faster ways of computing that were proven on the slot's device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +254,7 @@ class Keeper:
             self._job += 1
         job = messages.Job(
             number=self._job, request=work.request, package=work.package, need=work.need,
-            processor=work.processor, pinned=work.pinned, scratch=scratch,
+            processor=work.processor, pinned=work.pinned, scratch=scratch, variant=work.variant,
         )  # fmt: skip
         try:
             link.send(job)

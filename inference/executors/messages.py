@@ -21,6 +21,7 @@ class Job:
     processor: bool  #: whether it may run on the CPU when the device has no memory for it
     pinned: frozenset[str]  #: digests of packages whose models should stay
     scratch: Path  #: file for the arrays of the answer
+    variant: tuple[str, ...] = ()  #: faster ways of computing that were proven on the slot's own device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

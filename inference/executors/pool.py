@@ -95,8 +95,10 @@ class Pool:
             log.info("slot %d is told to make way", number)
             self.keepers[number].give_way()
 
-    def run(self, keeper: Keeper, task: Task, request: Request, package: Package) -> Answer:
-        """Run a task on the slot that was occupied for it; see Keeper.run for what it raises."""
+    def run(
+        self, keeper: Keeper, task: Task, request: Request, package: Package, variant: tuple[str, ...] = ()
+    ) -> Answer:
+        """Run a task on the slot that was occupied for it, computing in a proven way; raises as Keeper.run does."""
         ready = keeper.ready
         kind = ready.kind if ready is not None else ""
         work = Work(
@@ -105,7 +107,8 @@ class Pool:
             package=package,
             need=self._costs.need(package, kind),
             processor=self._rule(package).processor,
-            pinned=frozenset(p.digest for p in self._packages.values() if self._rule(p).pinned),
+            pinned=frozenset(p.digest for p in tuple(self._packages.values()) if self._rule(p).pinned),
+            variant=variant,
         )
         try:
             answer = keeper.run(work, self._scratch / f"{keeper.number}-{task.id}-{task.attempt}")

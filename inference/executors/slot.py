@@ -109,7 +109,10 @@ class Slot:
         """Try as the package says, then with less and less memory. Raises Transient when nothing of it suffices."""
         checkpoint = Checkpoint(self._pipe, job.number)
         for device, scale in self._ways(job):
-            runtime = Runtime(device=device, models=self._warm, checkpoint=checkpoint, tile_scale=scale)
+            variant = job.variant if device == self._device.name else ()  # it was proven there alone
+            runtime = Runtime(
+                device=device, models=self._warm, checkpoint=checkpoint, tile_scale=scale, variant=variant
+            )
             try:
                 return predict(job.request, job.package, runtime), device
             except (MemoryError, RuntimeError, OSError, Transient) as error:

@@ -21,6 +21,7 @@ LARGEST_IRREGULARITY = 0.1  #: a step may differ from the median step by this pa
 LARGEST_DRIFT = 0.25  #: a slice may lie off the even grid by this part of a step
 LARGEST_TILT = 0.5  #: degrees: 2.6 mm over a 300 mm stack
 PLANE_LIMIT = math.cos(math.radians(35.0))  #: a plane has its anatomical name up to this angle
+PROJECTION = "projection"  #: the orientation of a radiograph
 _NAMES = ("sagittal", "coronal", "axial")
 
 
@@ -28,7 +29,7 @@ _NAMES = ("sagittal", "coronal", "axial")
 class Geometry:
     """What can be said of a stack without its pixels. Lengths in mm, angles in degrees."""
 
-    orientation: str  #: axial, coronal, sagittal or oblique
+    orientation: str  #: axial, coronal, sagittal or oblique; projection of a radiograph
     frames: int
     rows: int
     columns: int
@@ -86,6 +87,8 @@ def stack(planes: Sequence[Plane]) -> Stack:
 
     Raises Irregular where the planes have no common direction, matrix or frame of reference, or are too few.
     """
+    if any(plane.projection for plane in planes):
+        return _projection(planes)
     _require_common(planes)
     first = planes[0]
     along, down = np.array(first.orientation[:3]), np.array(first.orientation[3:])
@@ -100,6 +103,26 @@ def stack(planes: Sequence[Plane]) -> Stack:
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = step, down * first.spacing[0], along * first.spacing[1]
     affine[:3, 3] = positions[0]
     return Stack(planes=ordered, geometry=_measure(ordered, positions, normal), affine=affine)
+
+
+def _projection(planes: Sequence[Plane]) -> Stack:
+    """One radiograph as a stack of one frame, 1 mm thick for want of a depth."""
+    if len(planes) > 1:
+        raise Irregular(
+            NOT_SUPPORTED,
+            f"The series has {len(planes)} radiographs: a model sees one at a time. Send each view as a series of its "
+            "own.",
+        )
+    plane = planes[0]
+    along, down = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
+    affine = np.eye(4)
+    affine[:3, 0] = np.cross(along, down)
+    affine[:3, 1], affine[:3, 2] = down * plane.spacing[0], along * plane.spacing[1]
+    geometry = Geometry(
+        orientation=PROJECTION, frames=1, rows=plane.rows, columns=plane.columns, pixel_spacing=plane.spacing,
+        spacing=0.0, thickness=None, irregularity=0.0, largest_gap=0.0, drift=0.0, tilt=0.0, coverage=0.0, duplicates=0,
+    )  # fmt: skip
+    return Stack(planes=(plane,), geometry=geometry, affine=affine)
 
 
 def _require_common(planes: Sequence[Plane]) -> None:

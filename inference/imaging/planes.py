@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from inference.imaging.border import reading
 from inference.imaging.header import groups_of, macro
 from inference.imaging.irregular import INCOMPLETE, INCORRECTLY_FORMATTED, NOT_SUPPORTED, Irregular
+from inference.imaging.projection import direction, is_projection, pixel_spacing
 from storage.facts.prediction import Frame
 
 #: What is read of every object; of one, the whole header is kept.
@@ -25,6 +26,9 @@ _TAGS = [
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
+    "ImagerPixelSpacing",
+    "EstimatedRadiographicMagnificationFactor",
+    "PatientOrientation",
     "SliceThickness",
     "FrameOfReferenceUID",
     "NumberOfFrames",
@@ -51,6 +55,7 @@ class Plane:
     frame_of_reference: str
     slope: float
     intercept: float
+    projection: bool = False  #: a radiograph: position and orientation are nominal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +86,18 @@ def read_headers(paths: Sequence[Path]) -> Headers:
 
 def _planes(path: Path, header: Dataset) -> Iterator[Plane]:
     with reading(path, "the geometry"):
-        count = int(header.get("NumberOfFrames") or 1)
-        enhanced = bool(header.get("PerFrameFunctionalGroupsSequence"))
-        if enhanced and len(header.PerFrameFunctionalGroupsSequence) != count:
-            raise Irregular(INCORRECTLY_FORMATTED, _of(header, f"has {count} frames, but describes another number"))
-        if count > 1 and not enhanced:
-            raise Irregular(NOT_SUPPORTED, _of(header, f"has {count} frames without a place in the patient"))
-        found = [_plane(path, header, index, count if enhanced else None) for index in range(count)]
+        found = [_sound(header, _projection(path, header))] if is_projection(header) else _frames(path, header)
     yield from found
+
+
+def _frames(path: Path, header: Dataset) -> list[Plane]:
+    count = int(header.get("NumberOfFrames") or 1)
+    enhanced = bool(header.get("PerFrameFunctionalGroupsSequence"))
+    if enhanced and len(header.PerFrameFunctionalGroupsSequence) != count:
+        raise Irregular(INCORRECTLY_FORMATTED, _of(header, f"has {count} frames, but describes another number"))
+    if count > 1 and not enhanced:
+        raise Irregular(NOT_SUPPORTED, _of(header, f"has {count} frames without a place in the patient"))
+    return [_plane(path, header, index, count if enhanced else None) for index in range(count)]
 
 
 def _plane(path: Path, header: Dataset, index: int, frames: int | None) -> Plane:
@@ -123,6 +132,31 @@ def _plane(path: Path, header: Dataset, index: int, frames: int | None) -> Plane
             slope=_or(get("PixelValueTransformationSequence", "RescaleSlope"), 1.0),
             intercept=_or(get("PixelValueTransformationSequence", "RescaleIntercept"), 0.0),
         ),
+    )
+
+
+def _projection(path: Path, header: Dataset) -> Plane:
+    if int(header.get("NumberOfFrames") or 1) != 1:
+        raise Irregular(NOT_SUPPORTED, _of(header, "is a projection of several frames"))
+    spacing = pixel_spacing(header)
+    if spacing is None:
+        raise Irregular(
+            INCORRECTLY_FORMATTED, _of(header, "states no pixel spacing, neither its own nor its detector's")
+        )
+    return Plane(
+        path=path,
+        frame=Frame(sop_instance_uid=str(header.SOPInstanceUID), sop_class_uid=str(header.SOPClassUID)),
+        index=0,
+        position=(0.0, 0.0, 0.0),
+        orientation=direction(header),
+        spacing=spacing,
+        thickness=None,
+        rows=int(header.Rows),
+        columns=int(header.Columns),
+        frame_of_reference="",
+        slope=1.0,
+        intercept=0.0,
+        projection=True,
     )
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from inference.imaging.border import reading
 from inference.imaging.geometry import Stack, stack
 from inference.imaging.irregular import INCORRECTLY_FORMATTED, NOT_SUPPORTED, Irregular
 from inference.imaging.pixels import stored_frames
 from inference.imaging.planes import Plane, read_headers
+from inference.imaging.projection import brightness
 from storage.facts.errors import Transient
 from storage.facts.prediction import Frame
 
@@ -31,6 +33,7 @@ class Volume:
     frames: tuple[Frame, ...]  #: source of each frame
     header: Dataset  #: of a representative object, without pixels
     others: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)  #: further series by role, on this grid
+    projection: bool = False  #: a radiograph: one frame, whose place, directions and depth are nominal
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -57,6 +60,8 @@ def assemble(header: Dataset, series: Stack) -> Volume:
     """Decode a stack whose geometry is known; raises as ``load`` does."""
     series.check()
     planes = series.planes
+    if planes[0].projection:
+        return _radiograph(header, series)
     is_ct = header.get("Modality") == "CT"
     voxels = _allocated(planes, np.int16 if is_ct and all(_is_exact(p) for p in planes) else np.float32)
     for path, places in _by_file(planes).items():
@@ -68,6 +73,18 @@ def assemble(header: Dataset, series: Stack) -> Volume:
     if voxels.dtype == np.float32 and not np.isfinite(voxels).all():
         raise Irregular(INCORRECTLY_FORMATTED, "The rescaled pixels are not all finite numbers.")
     return Volume(voxels=voxels, affine=series.affine, frames=tuple(p.frame for p in planes), header=header)
+
+
+def _radiograph(header: Dataset, series: Stack) -> Volume:
+    """One projection; ``header`` is that of the object itself. Values: see ``imaging.projection.brightness``."""
+    plane = series.planes[0]
+    voxels = _allocated(series.planes, np.float32)
+    for _, pixels, padding in stored_frames(plane.path, [0]):
+        with reading(plane.path, "the grey scale"):
+            voxels[0] = brightness(header, pixels, padding)
+    if not np.isfinite(voxels).all():
+        raise Irregular(INCORRECTLY_FORMATTED, "The rescaled pixels are not all finite numbers.")
+    return Volume(voxels=voxels, affine=series.affine, frames=(plane.frame,), header=header, projection=True)
 
 
 def _is_exact(plane: Plane) -> bool:

@@ -38,7 +38,10 @@ class Net:
 
     def __call__(self, image: Tensor) -> Tensor:
         """(windows, channels, …) to (windows, classes, …); raises Misconfigured when the answer is no tensor."""
-        answer = self.call(image)
+        return self.pick(self.call(image))
+
+    def pick(self, answer: Any) -> Tensor:
+        """The output that is meant, of one or several; raises as a call does."""
         if isinstance(answer, Mapping):
             answer = list(answer.values())
         if isinstance(answer, Sequence):

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from inference.imaging.irregular import NOT_SUPPORTED, Irregular
 from inference.imaging.volume import Volume
 from inference.networks.device import device_of, memory
 from inference.networks.formats import Net, load
 from inference.networks.prepare import prepare, to_size
-from inference.networks.tuned import variant_of
 from inference.networks.way import Way
 from inference.networks.windows import Slab, slabs
-from inference.packages.network import Network, Variant, Windows
+from inference.packages.network import Network, Windows
 from inference.packages.package import Package
-from inference.runtime import Runtime
+from inference.runtime import OutOfMemory, Runtime
 from storage.facts.errors import Misconfigured
 
 Tensor = torch.Tensor
@@ -32,7 +32,7 @@ class Nets:
 
     members: tuple[Net, ...]
     device: torch.device
-    variant: tuple[Variant, ...] = ()
+    variant: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,28 +51,27 @@ class Maps:
 
     values: npt.NDArray[np.float32]  #: (classes, and the network's grid)
     way: Way
+    device: str = "cpu"  #: where it ran
 
     def on_source(self) -> npt.NDArray[np.float32]:
         """(classes, frames, rows, columns), linear."""
         return self.way.back(self.values)
 
 
-def open_network(
-    volume: Volume, package: Package, runtime: Runtime, variant: tuple[Variant, ...] | None = None
-) -> Opened:
+def open_network(volume: Volume, package: Package, runtime: Runtime) -> Opened:
     """Prepare a volume for the package's network, and load that unless it is warm.
 
-    ``variant``: how to compute; default is the runtime's own choice. Raises Misconfigured when the package has no
-    network or its weights are wrong, Irregular when the volume leaves nothing to see, Transient when memory ends.
+    Raises Misconfigured when the package has no network or its weights are wrong, Irregular when the volume leaves
+    nothing to see, Transient when memory ends.
     """
     network = package.manifest.network
     if network is None:
         raise Misconfigured(f"{package.manifest.id}: it has no [network]: declare one, or name another algorithm")
     if runtime.tile_scale < 1:
-        batch = max(1, int(network.windows.batch * runtime.tile_scale))
-        network = network.model_copy(update={"windows": network.windows.model_copy(update={"batch": batch})})
+        windows = _smaller(network.windows, runtime.tile_scale, package.manifest.id)
+        network = network.model_copy(update={"windows": windows})
     device = device_of(runtime.device)
-    chosen = variant_of(runtime) if variant is None else variant
+    chosen = runtime.variant
     runtime.checkpoint()
     with memory(f"the network of {package.manifest.id}"):
         nets = runtime.models.get((package.digest, str(device), chosen), lambda: load_nets(package, device, chosen))
@@ -83,7 +82,7 @@ def open_network(
     return Opened(network=network, nets=nets, image=image, way=way)
 
 
-def load_nets(package: Package, device: torch.device, variant: tuple[Variant, ...] = ()) -> Nets:
+def load_nets(package: Package, device: torch.device, variant: tuple[str, ...] = ()) -> Nets:
     """Every network of the package. Raises Misconfigured where one is not what its entry says."""
     network = package.manifest.network
     assert network is not None
@@ -94,14 +93,38 @@ def load_nets(package: Package, device: torch.device, variant: tuple[Variant, ..
 def vector(volume: Volume, package: Package, runtime: Runtime) -> npt.NDArray[np.float32]:
     """(elements,): what a network says of the whole volume, activated, averaged over mirrors and models."""
     opened = open_network(volume, package, runtime)
-    runtime.checkpoint()
-    with memory(package.manifest.id), torch.inference_mode():
-        image = opened.image[None] if opened.network.windows.dimensions == 3 else opened.image[:, 0][None]
-        answer = runner(opened)(image)
-    if answer.ndim != 2 or len(answer) != 1:
-        raise Misconfigured(f"{package.manifest.id}: the network gives {tuple(answer.shape)} instead of one vector")
-    found: npt.NDArray[np.float32] = activated(opened.network, answer[0], 0).cpu().numpy()
+    found: npt.NDArray[np.float32] = activated(opened.network, answer_of(opened, runtime.checkpoint), 0).cpu().numpy()
     return found
+
+
+def answer_of(opened: Opened, checkpoint: Callable[[], None], passes: int = 1) -> Tensor:
+    """(elements,): the answer for the whole, averaged over mirrors, models and passes; logits unless probabilities are.
+
+    Raises Misconfigured where the network gives something else than one vector.
+    """
+    total: Tensor | None = None
+    run = runner(opened)
+    with memory("the answer of the network"), torch.inference_mode():
+        for _ in range(passes):
+            checkpoint()
+            answer = run(whole(opened))
+            total = answer if total is None else total + answer
+    assert total is not None
+    if total.ndim != 2 or len(total) != 1:
+        raise Misconfigured(f"the network gives {tuple(total.shape)} instead of one vector")
+    return total[0] / passes
+
+
+def whole(opened: Opened) -> Tensor:
+    """The image as a batch of one: (1, channels, depth, height, width), or without the depth for planes.
+
+    Raises Irregular when a network of one plane is given several.
+    """
+    if opened.network.windows.dimensions == 3:
+        return opened.image[None]
+    if opened.image.shape[1] != 1:
+        raise Irregular(NOT_SUPPORTED, f"This model answers for one image; the series has {opened.image.shape[1]}.")
+    return opened.image[:, 0][None]
 
 
 def maps(volume: Volume, package: Package, runtime: Runtime) -> Maps:
@@ -118,7 +141,7 @@ def maps(volume: Volume, package: Package, runtime: Runtime) -> Maps:
                 found = np.empty((len(values), *opened.way.size), np.float32)
             found[:, slab.first : slab.first + values.shape[1]] = values
     assert found is not None
-    return Maps(values=found, way=opened.way)
+    return Maps(values=found, way=opened.way, device=str(opened.nets.device))
 
 
 def stream(opened: Opened, checkpoint: Callable[[], None], *, averaged: bool) -> Iterator[Slab]:
@@ -180,8 +203,30 @@ def _activate(network: Network, values: Tensor, axis: int) -> Tensor:
             return torch.softmax(values, axis)
         case "sigmoid":
             return torch.sigmoid(values)
+        case "cumulative":
+            return _steps(torch.sigmoid(values), axis)
         case _:
             return values
+
+
+def _steps(above: Tensor, axis: int) -> Tensor:
+    """Classes of a scale from the probabilities that the truth is above each step, which must not rise."""
+    above = torch.cummin(above, axis).values
+    ends = torch.ones_like(above.narrow(axis, 0, 1))
+    return torch.cat([ends, above], axis) - torch.cat([above, torch.zeros_like(ends)], axis)
+
+
+def _smaller(windows: Windows, scale: float, name: str) -> Windows:
+    """Fewer windows a pass, then the smallest ones that the package allows.
+
+    Raises OutOfMemory where nothing can be made smaller: a window that nobody validated is not an answer.
+    """
+    batch = max(1, int(windows.batch * scale))
+    if windows.batch * scale >= 1 and batch < windows.batch:
+        return windows.model_copy(update={"batch": batch})
+    if windows.least is None:
+        raise OutOfMemory(f"{name} cannot be run in smaller parts: its [network.windows] declares no least size")
+    return windows.model_copy(update={"batch": 1, "size": windows.least})
 
 
 def _least(image: Tensor, windows: Windows) -> tuple[int, int, int]:
@@ -196,7 +241,7 @@ def _least(image: Tensor, windows: Windows) -> tuple[int, int, int]:
     return size[0], size[1], size[2]
 
 
-def _varied(net: Net, variant: tuple[Variant, ...]) -> Net:
+def _varied(net: Net, variant: tuple[str, ...]) -> Net:
     """The network in another memory format, or compiled."""
     module = net.module
     if module is None:

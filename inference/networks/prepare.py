@@ -11,12 +11,13 @@ import torch
 
 from inference.imaging.irregular import INSUFFICIENT_QUALITY, Irregular
 from inference.imaging.orient import Orientation, towards
+from inference.imaging.projection import presented
 from inference.imaging.resample import along, resize
 from inference.imaging.volume import Volume
 from inference.networks.intensity import foreground, shade
 from inference.networks.way import Axis, Triple, Way
 from inference.packages.network import Network
-from inference.packages.steps import Crop, Fit, Orient, Pad, Resample, Resize
+from inference.packages.steps import Crop, Fit, Orient, Pad, Present, Resample, Resize
 from storage.facts.errors import Misconfigured
 
 Tensor = torch.Tensor
@@ -59,6 +60,8 @@ def prepare(volume: Volume, network: Network, device: torch.device) -> Prepared:
                 image, way = to_size(
                     image, way, _padded(image, least) if least else _filled(step.size, image), step.fill
                 )
+            case Present():
+                _present(image, volume, step)
             case _:
                 shade(image, step)
     return Prepared(image=image, way=way)
@@ -94,6 +97,15 @@ def _turned(voxels: npt.NDArray[Any], orientation: Orientation, device: torch.de
 
 def _stacked(channels: list[Tensor]) -> Tensor:
     return channels[0][None] if len(channels) == 1 else torch.stack(channels)
+
+
+def _present(image: Tensor, volume: Volume, step: Present) -> None:
+    """Grey values of a radiograph as they are shown, in place."""
+    if not volume.projection:
+        raise Misconfigured("step present is for radiographs: accept those alone, or use range")
+    for channel in step.channels or range(len(image)):
+        shown = presented(volume.header, image[channel].cpu().numpy())
+        image[channel] = torch.from_numpy(shown).to(image.device)
 
 
 def _filled(size: Triple, image: Tensor) -> Triple:

@@ -78,7 +78,8 @@ class Accepts(Settings):
     """What a series must be. Lengths in mm, angles in degrees; what is left out is not asked for."""
 
     modality: tuple[str, ...] = Field(min_length=1)
-    orientation: tuple[Literal["axial", "coronal", "sagittal", "oblique"], ...] = ()
+    orientation: tuple[Literal["axial", "coronal", "sagittal", "oblique", "projection"], ...] = ()
+    """Of the slices; ``projection`` is a radiograph (CR, DX, MG), of which a run sees one."""
     slice_thickness: Range | None = None
     spacing: Range | None = None
     """Step between slices."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from pydicom.dataset import Dataset
 
-from inference.imaging.geometry import Geometry
+from inference.imaging.geometry import PROJECTION, Geometry
 from inference.imaging.header import number, texts
 from inference.imaging.irregular import (
     COVERAGE_INCOMPLETE,
@@ -143,7 +143,7 @@ def _completeness(accepts: Accepts, geometry: Geometry) -> Refusals:
             f"Slices are missing or unevenly spaced: the largest gap is {geometry.largest_gap:.2f} mm where most are "
             f"{geometry.spacing:.2f} mm; this model takes a deviation of {accepts.max_irregularity:.0%} at most.",
         )
-    if geometry.frames < accepts.min_slices:
+    if geometry.frames < accepts.min_slices and geometry.orientation != PROJECTION:
         yield INCOMPLETE, f"The series has {geometry.frames} slices; this model needs {accepts.min_slices} at least."
 
 

@@ -180,7 +180,7 @@ class Manifest(Settings):
                 raise ValueError(f"{name} must differ")
         if self.network is not None:
             for fault in self.network.faults(
-                weights={w.name for w in self.weights}, segments=numbers, measurements=keys
+                weights={w.name for w in self.weights}, segments=numbers, measurements=keys, outputs=outputs
             ):
                 raise ValueError(fault)
         return self

@@ -67,6 +67,9 @@ class Windows(Settings):
     """2-D only: planes on either side that are given as further channels, the outermost repeated (2.5-D)."""
     size: tuple[int, ...] | None = None
     """Voxels along each axis, three numbers, for planes two. Default: the whole volume, or the whole plane."""
+    least: tuple[int, ...] | None = None
+    """Size that windows may shrink to where memory does not suffice, if the network was validated with it too.
+    Default: never; the run is then refused for want of memory."""
     multiple: int = Field(default=1, ge=1)
     """What is seen whole is padded so that its size can be divided by this."""
     overlap: float = Field(default=0.5, ge=0, lt=1)
@@ -90,6 +93,12 @@ class Windows(Settings):
             raise ValueError("neighbours are for networks of 2 dimensions")
         if self.size is not None and (len(self.size) != self.dimensions or min(self.size) < 1):
             raise ValueError(f"size needs {self.dimensions} numbers from 1")
+        if self.least is not None and (
+            self.size is None
+            or len(self.least) != len(self.size)
+            or not all(1 <= small <= large for small, large in zip(self.least, self.size, strict=True))
+        ):
+            raise ValueError("least needs a size, and is no larger than that along any axis")
         if self.size is not None and self.multiple > 1:
             raise ValueError("multiple is for networks that see the whole; a window has its size")
         return self
@@ -121,8 +130,8 @@ class Measure(Settings):
     """Key of a ``[[measurements]]`` entry."""
     segments: tuple[int, ...] = Field(min_length=1)
     """It is taken over the union of these."""
-    quantity: Literal["volume", "mean", "maximum", "minimum"] = "volume"
-    """Volume in mL, or a statistic of the series' own values (HU)."""
+    quantity: Literal["volume", "area", "mean", "maximum", "minimum"] = "volume"
+    """Volume in mL, of a radiograph the area in mm2, or a statistic of the series' own values (HU)."""
 
 
 class Segmentation(Settings):
@@ -177,6 +186,65 @@ class Regression(Settings):
         return self
 
 
+class Saliency(Settings):
+    """A map of what moved the answer, delivered on the grid of the series."""
+
+    method: Literal["grad-cam", "grad-cam++", "score-cam"] = "grad-cam"
+    layer: str
+    """Module of the first model whose feature maps are weighed, by its name, e.g. ``features.norm5``. The last one
+    before pooling, as a rule."""
+
+
+class Classification(Settings):
+    """The network gives one vector; its elements are classes of a grade, or conditions."""
+
+    kind: Literal["classification"]
+    activation: Literal["softmax", "sigmoid", "cumulative"]
+    """Softmax: elements exclude each other; sigmoid: each by itself; cumulative: steps of a scale, where element k is
+    the log-odds that the truth lies above class k, so that there is one element less than classes (CORN, CORAL)."""
+    grade: Name | None = None
+    """Key of a ``[[grades]]`` entry of the series, whose classes are the elements in their order."""
+    conditions: tuple[Name | Literal[""], ...] = ()
+    """Instead: key of the ``[[conditions]]`` entry that each element stands for; an empty one is said of nothing,
+    like the first of normal and abnormal."""
+    passes: int = Field(default=1, ge=1, le=64)
+    """Above 1: Monte Carlo dropout. Passes with dropout at work, whose answers are averaged; for state dicts."""
+    saliency: Saliency | None = None
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Self:
+        if (self.grade is None) == (not any(self.conditions)):
+            raise ValueError("name a grade, or conditions")
+        if (self.activation == "sigmoid" and self.grade) or (self.activation == "cumulative" and self.conditions):
+            raise ValueError("sigmoid is for conditions, cumulative for a grade")
+        named = [key for key in self.conditions if key]
+        if len(set(named)) < len(named):
+            raise ValueError("a condition can be named once")
+        return self
+
+
+class Detecting(Settings):
+    """The network gives one map per kind of object; connected parts of it become boxes."""
+
+    kind: Literal["detection"]
+    activation: Literal["softmax", "sigmoid", "none"]
+    keys: tuple[Name | Literal[""], ...] = Field(min_length=1)
+    """Key of the ``[[detections]]`` entry that each channel stands for; an empty one is background."""
+    at_least: float = Field(default=0.1, gt=0, lt=1)
+    """Pixels from this probability on that touch each other are one candidate; its score is their greatest one."""
+    smallest: int = Field(default=1, ge=1)
+    """Candidates of fewer pixels of the network's grid are dropped."""
+    extent: Name | None = None
+    """Key of the measurement that the longest edge of each box in mm becomes. Default: none."""
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        named = [key for key in self.keys if key]
+        if not named or len(set(named)) < len(named):
+            raise ValueError("keys must name at least one detection, each once")
+        return self
+
+
 class Bare(Settings):
     """The network's output is read by an algorithm of its own (classification, detection, images)."""
 
@@ -185,7 +253,7 @@ class Bare(Settings):
     """Applied along the class axis, before averaging if that is of probabilities."""
 
 
-Output = Annotated[Segmentation | Regression | Bare, Field(discriminator="kind")]
+Output = Annotated[Segmentation | Regression | Classification | Detecting | Bare, Field(discriminator="kind")]
 
 
 class Limits(Settings):
@@ -229,18 +297,32 @@ class Network(Settings):
             max(c, default=0) >= len(self.channels) for c in (getattr(s, "channels", None) or () for s in self.prepare)
         ):
             raise ValueError(f"a step names a channel that is not there: channels are 0 to {len(self.channels) - 1}")
-        if isinstance(self.output, Regression) and self.windows.size is not None:
-            raise ValueError("a regression is made of the whole volume: leave size out of windows")
+        if isinstance(self.output, Regression | Classification) and self.windows.size is not None:
+            raise ValueError(f"a {self.output.kind} is made of the whole volume: leave size out of windows")
         return self
 
     def faults(
-        self, *, weights: Collection[str], segments: Collection[int], measurements: Collection[str]
+        self,
+        *,
+        weights: Collection[str],
+        segments: Collection[int],
+        measurements: Collection[str],
+        outputs: Collection[str],
     ) -> Iterator[str]:
         """What this table names and the rest of the manifest does not have."""
         for model in self.models:
             if model.weights not in weights:
                 yield f"there are no weights {model.weights}"
         if isinstance(self.output, Bare):
+            return
+        if isinstance(self.output, Classification):
+            said = (self.output.grade,) if self.output.grade else self.output.conditions
+            yield from (f"there is no grade or condition {key}" for key in said if key and key not in outputs)
+            return
+        if isinstance(self.output, Detecting):
+            yield from (f"there is no detection {key}" for key in self.output.keys if key and key not in outputs)
+            if self.output.extent and self.output.extent not in measurements:
+                yield f"there is no measurement {self.output.extent}"
             return
         if isinstance(self.output, Regression):
             yield from (f"there is no measurement {key}" for key in self.output.keys if key not in measurements)

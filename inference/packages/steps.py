@@ -142,6 +142,12 @@ class Range(Bounded):
     """Whether what lies outside is set to the bound first."""
 
 
+class Present(_Values):
+    """Of a radiograph: to 0 (black) .. 1 as a viewer first shows it, by the image's own VOI LUT or window."""
+
+    do: Literal["present"]
+
+
 class ZScore(_Values):
     """Take off a mean and divide by a deviation: the voxels' own (population), or fixed ones of the training data."""
 
@@ -167,5 +173,5 @@ class Scale(_Values):
 
 
 Step = Annotated[
-    Orient | Crop | Resample | Resize | Fit | Pad | Clip | Range | ZScore | Scale, Field(discriminator="do")
+    Orient | Crop | Resample | Resize | Fit | Pad | Clip | Range | Present | ZScore | Scale, Field(discriminator="do")
 ]

@@ -30,6 +30,7 @@ from dicom_node.deliver import command
 from dicom_node.deliver.association import Association, Body, Proposal
 from dicom_node.deliver.destination import Destination
 from dicom_node.node import index_child
+from dicom_node.receive import feed as feeds
 from dicom_node.receive.assembly import QuietTime, expect
 from dicom_node.receive.events import Began
 from dicom_node.receive.feed import Feed, serve
@@ -248,6 +249,39 @@ def test_an_index_that_is_killed_again_and_again_loses_nothing_and_holds_nobody_
         index.stop()
 
     assert told.stored == set(range(batches * 20))
+    check(tmp_path, told)
+
+
+@pytest.mark.timeout(120)
+def test_objects_that_an_index_left_behind_when_it_was_killed_are_entered_once_without_a_restart_of_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "BACKLOG", 10)
+    monkeypatch.setattr(feeds, "PAUSE_SECONDS", 0.02)
+    path = configure(tmp_path, 0, "fdatasync")
+    feed, told = Feed(), Told()
+    child = index_child(path, feed)
+    index = Supervisor([child], lambda _pid: None)
+    with listening(load(path), feed) as scp:
+        index.start()
+        assert feed.ask(Began(ae_title="DICOM_NODE"), 30) == 0
+        assert child.process is not None
+        child.process.send_signal(signal.SIGSTOP)
+        scp.start()
+        offer(scp.port, range(60), Point(how="never", number=0, after=False), lambda: None, told)
+        behind = feed.behind
+        child.process.kill()
+        until = time.monotonic() + 30
+        while feed.behind and time.monotonic() < until:
+            time.sleep(0.05)
+        left = feed.behind
+        scp.stop()
+        feed.stop()
+        index.stop()
+
+    assert told.stored == set(range(60))
+    assert behind > 40
+    assert left == 0
     check(tmp_path, told)
 
 

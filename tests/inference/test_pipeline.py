@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,8 @@ def test_the_lung_adaptor_turns_the_patient_not_the_result(
     """A volume stored head to foot is measured foot to head, and its mask comes back head to foot."""
     seen: list[np.ndarray] = []
 
-    def measure(hu: np.ndarray, spacing: tuple[float, float, float]) -> object:
+    def measure(hu: np.ndarray, spacing: tuple[float, float, float], checkpoint: Callable[[], None]) -> object:
+        checkpoint()
         seen.append(hu)
         assert spacing == (2.5, 0.75, 0.5)
         region = dataclasses.make_dataclass("Region", ["volume_ml", "mean_hu", "laa950_percent", "perc15_hu"])(

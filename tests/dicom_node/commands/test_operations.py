@@ -6,11 +6,16 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import create_engine, text
 
+from dicom_node import doctor
 from dicom_node.config import load
 from storage.facts.errors import Misconfigured
 from storage.facts.task import Kind, Next
@@ -122,6 +127,44 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(run: Run, config: Pa
     assert "destination pacs: PACS at 127.0.0.1:1" in result.output
     assert "nothing listens there" in result.output
     assert "Traceback" not in result.output
+
+
+def test_the_doctor_counts_what_waits_for_the_ledger_and_what_could_not_be_read_again(run: Run, config: Path) -> None:
+    data = load(config).node.data
+    for name in ("incoming/1.2.dcm", "incoming/1.3.dcm", "incoming/1.4.part", "quarantine/1.5.dcm"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_bytes(b"")
+
+    result = run("doctor")
+
+    assert "2 received objects wait for the ledger: the next start enters them" in result.output
+    assert "1 acknowledged files could not be read again" in result.output
+
+
+@pytest.mark.parametrize(
+    ("begins", "days", "verdict", "found"),
+    [
+        (-400, 365, "fault", "expired on"), (-1, 10, "warning", "more days"), (-1, 400, "ok", "valid until"),
+        (-1, 20_000, "ok", "valid until"), (1, 400, "fault", "valid only from"),
+    ],
+)  # fmt: skip
+def test_the_doctor_says_when_the_certificate_ends(
+    tmp_path: Path, begins: int, days: int, verdict: str, found: str
+) -> None:
+    path = tmp_path / "node.pem"
+    start = datetime.now(UTC) + timedelta(days=begins)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(start)
+    certificate = builder.not_valid_after(start + timedelta(days=days)).sign(key, hashes.SHA256())
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    check = doctor._validity(path)
+
+    ends = certificate.not_valid_after_utc.timestamp()
+    assert doctor.validity(path.read_text())[1] == ends
+    assert (check.verdict, found in check.found) == (verdict, True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

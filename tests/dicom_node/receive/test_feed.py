@@ -60,17 +60,21 @@ class Keeper:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self.seen: list[Event] = []
+        self.idle = threading.Event()
         self.failures = 0
         self.dies = False
+        self.remaining = [0]  #: what each look into incoming leaves
 
     def take(self, events: Sequence[Event]) -> list[int]:
         if self.failures:
             self.failures -= 1
             raise Transient("not now")
+        if not events:
+            self.idle.set()
         self.seen += events
         if self.dies:
             self._link.shutdown(socket.SHUT_RDWR)  # after it wrote, before it said so
-        return [n + 1 for n in range(len(events))]
+        return [self.remaining.pop(0) if event == Missed() else n + 1 for n, event in enumerate(events)]
 
     def live(self) -> None:
         self._link = self._feed.connect()
@@ -149,6 +153,57 @@ def test_an_index_that_is_away_for_long_costs_no_memory_and_looks_for_itself_lat
     assert not lagging
     assert len(told) <= 12
     assert keeper.seen[-1] == Missed()
+
+
+def test_an_index_is_asked_to_look_until_nothing_remains_though_nothing_else_happens(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "BACKLOG", 10)
+    for number in range(50):
+        feed.tell(landed(number))
+    behind = feed.behind
+    keeper = Keeper(feed)
+    keeper.remaining = [30, 10, 0]
+    keeper.live()
+    until = time.monotonic() + 5
+    while feed.behind and time.monotonic() < until:
+        time.sleep(0.01)
+
+    assert behind in (49, 50)  # one may be on its way already
+    assert feed.behind == 0
+    assert keeper.seen.count(Missed()) == 3
+
+
+def test_senders_wait_while_the_index_is_behind_and_are_refused_beyond_a_limit(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "BACKLOG", 10)
+    monkeypatch.setattr(feeds, "PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(feeds, "FULL", 40)
+    began = time.monotonic()
+    feed.make_way()
+    unhindered = time.monotonic() - began
+    for number in range(30):
+        feed.tell(landed(number))
+    began = time.monotonic()
+    feed.make_way()
+    hindered = time.monotonic() - began
+    lagging = feed.lagging
+    for number in range(30, 60):
+        feed.tell(landed(number))
+
+    assert unhindered < 0.1
+    assert hindered >= 0.2
+    assert not lagging
+    assert feed.lagging
+
+
+def test_an_index_to_which_nothing_is_told_may_do_what_it_put_off(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "IDLE_SECONDS", 0.05)
+    keeper = Keeper(feed)
+    keeper.live()
+
+    assert keeper.idle.wait(5)
 
 
 def test_a_node_that_ends_while_the_ledger_is_away_does_not_wait_for_long(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from pynetdicom.dsutils import encode
 
 from dicom_node.config import ReceiveSection
 from dicom_node.receive import stream
-from dicom_node.receive.landing import read_landed
+from dicom_node.receive.events import Closed, Missed, Opened
+from dicom_node.receive.index import Index
+from dicom_node.receive.landing import Landed, Origin, read_landed
 from storage.facts.task import Kind
 from storage.views import trail
 from tests.dicom_node.receive.conftest import CT, MakeReceiver, Receiver
@@ -299,6 +302,73 @@ def test_what_was_acknowledged_but_not_yet_in_the_ledger_is_entered_at_the_next_
     assert [i.sop_instance_uid for i in receiver.instances(SERIES)] == [f"{SERIES}.1", f"{SERIES}.2"]
     assert all((receiver.data / i.path).is_file() for i in receiver.instances(SERIES))
     assert [p.name for p in (receiver.data / "quarantine").iterdir()] == ["broken.dcm"]
+
+
+def test_what_peers_send_is_neither_quoted_nor_remembered_by_pydicom(
+    make_receiver: MakeReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_receiver()
+    remembered = vars(pydicom.valuerep).setdefault("__warningregistry__", {})
+    before = set(remembered) | {"version"}
+    with warnings.catch_warnings(record=True) as heard:
+        for number in range(20):
+            pydicom.valuerep.validate_value("UI", f"1.2.DOE^JANE.{number}", pydicom.config.WARN)
+
+    assert heard == []
+    assert set(remembered) <= before
+    assert "DOE^JANE" not in caplog.text
+
+
+def test_a_look_into_incoming_enters_a_slice_at_a_time_and_says_how_much_is_left(
+    make_receiver: MakeReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = make_receiver()
+    monkeypatch.setattr(receiver.index, "_write", lambda _batch: None)
+    monkeypatch.setattr("dicom_node.receive.index.BATCH", 2)
+    assoc = receiver.associate()
+    for number in range(5):
+        assoc.send_c_store(a_slice(number))
+    assoc.release()
+    receiver.settle()
+    monkeypatch.undo()
+    monkeypatch.setattr("dicom_node.receive.index.BATCH", 2)
+
+    left = [receiver.index.take([Missed()]) for _ in range(3)]
+
+    assert left == [[3], [1], [0]]
+    assert [i.sop_instance_uid for i in receiver.instances(SERIES)] == [f"{SERIES}.{number}" for number in range(5)]
+
+
+def land(receiver: Receiver, origin: Origin, number: int) -> Landed:
+    sink = receiver.incoming.open(origin, CT, f"{SERIES}.{number}", ExplicitVRLittleEndian)
+    sink.write([memoryview(encode(a_slice(number), False, True) or b"")])
+    return sink.close()
+
+
+def test_completeness_is_looked_at_once_in_a_while_and_what_was_put_off_is_made_up_for(
+    make_receiver: MakeReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[tuple[str, ...]] = []
+    receiver = make_receiver()
+    receiver.settle()
+    index = Index(receiver.ledger, lambda _tx, series: looked.append(tuple(series)))
+    origin = Origin(association="A-1", calling_ae="PACS", called_ae="DICOM_NODE", address="127.0.0.1")
+    index.take([Opened(origin=origin, at=1.0)])
+
+    for number in (1, 2):
+        index.take([land(receiver, origin, number)])
+    index.take([])
+    soon = [series for series in looked if series]
+    monkeypatch.setattr("dicom_node.receive.index.EXPECT_SECONDS", 0.0)
+    index.take([])
+    index.take([])
+    later = [series for series in looked if series]
+    index.take([Closed(association="A-1", ending="released")])
+
+    assert soon == [(SERIES,)]
+    assert later == [(SERIES,), (SERIES,)]
+    assert looked[-1] == (SERIES,)
+    assert len([series for series in looked if series]) == 3
 
 
 def test_the_digest_of_a_recovered_file_is_the_digest_of_the_received_bytes(make_receiver: MakeReceiver) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from inference.networks.tuned import Tuned
 from inference.packages.package import Package, open_package
 from inference.pipeline import Request, predict
+from inference.runtime import Runtime
 from storage.facts.prediction import Status
 from tests.conftest import ROOT
 from tests.inference.series import Studies
@@ -42,7 +42,7 @@ def test_the_example_measures_what_the_document_says(structures: Package, studie
     paths = tuple(studies("mr_t1_studyforrest"))
     request = Request(key="k", study_uid="1.2", series_uid="1.2.3", revision=1, paths=paths)
 
-    outcome = predict(request, structures, Tuned(device="cpu", variant=("channels-last",)))
+    outcome = predict(request, structures, Runtime(device="cpu", variant=("channels-last",)))
 
     said = outcome.prediction
     assert said.status is Status.SUCCEEDED, said.reason

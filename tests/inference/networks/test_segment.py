@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inference.algorithms.network import run
 from inference.networks.clean import clean
 from inference.networks.forward import maps
+from inference.networks.labels import winners
 from inference.networks.segment import segment
 from inference.packages.network import Clean, Segmentation
 from inference.runtime import Runtime
@@ -269,3 +270,11 @@ def test_other_algorithms_get_maps_and_the_way_back(tmp_path: Any) -> None:
     assert found.values.shape == (1, 6, 5, 4)
     np.testing.assert_allclose(found.on_source()[0], voxels)
     assert found.way.point((0.0, 0.0, 0.0)) == (0.0, 4.0, 5.0)
+
+
+def test_the_winner_is_that_of_argmax_and_the_first_of_equals() -> None:
+    values = torch.randint(0, 4, (25, 5, 6, 7), generator=torch.Generator().manual_seed(1)).float()
+    first = values.numpy().argmax(axis=0)
+
+    assert (winners(values).numpy() == first).all()
+    assert (winners(values.double()).numpy() == first).all()  # the way of other devices and types

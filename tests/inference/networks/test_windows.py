@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.networks.forward import Opened, open_network
 from inference.networks.windows import importance, plan, slabs
 from inference.packages.network import Windows
-from inference.runtime import GaveWay
-from tests.inference.networks.making import nothing
+from inference.runtime import GaveWay, OutOfMemory, Runtime
+from tests.inference.networks.making import nothing, package, volume_of
+from tests.inference.networks.test_segment import SCRIPTED, scripted
 
 Tensor = torch.Tensor
 
@@ -130,3 +136,40 @@ def test_a_run_can_make_way_between_windows() -> None:
     with pytest.raises(GaveWay):
         list(slabs(torch.rand(1, 8, 8, 8), Uneven(), Windows(size=(4, 4, 4)), checkpoint, averaged=True))
     assert seen == 3
+
+
+@pytest.mark.parametrize(
+    ("declared", "scale", "batch", "size"),
+    [
+        ({"batch": 4}, 0.5, 2, (8, 8, 8)),
+        ({"batch": 4, "least": (4, 4, 8)}, 0.25, 1, (8, 8, 8)),
+        ({"batch": 2, "least": (4, 4, 8)}, 0.25, 1, (4, 4, 8)),
+    ],
+)
+def test_too_little_memory_means_smaller_batches_then_the_least_windows(
+    tmp_path: Path, declared: dict[str, Any], scale: float, batch: int, size: tuple[int, int, int]
+) -> None:
+    windows = opened_at(tmp_path, declared, scale).network.windows
+
+    assert (windows.batch, windows.size) == (batch, size)
+
+
+def test_windows_that_nobody_validated_are_not_used() -> None:
+    with pytest.raises(ValueError, match="least needs a size"):
+        Windows(size=(8, 8, 8), least=(4, 4, 9))
+
+
+def test_what_cannot_be_made_smaller_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutOfMemory, match="declares no least size"):
+        opened_at(tmp_path, {}, 0.5)
+
+
+def opened_at(folder: Path, declared: dict[str, Any], scale: float) -> Opened:
+    """A network with windows of 8 x 8 x 8 opened after memory ran out."""
+    lines = "".join(
+        f"{key} = {list(value) if isinstance(value, tuple) else value}\n" for key, value in declared.items()
+    )
+    table = f'[network.windows]\nsize = [8, 8, 8]\n{lines}[network.output]\nkind = "bare"\n'
+    made = package(folder, SCRIPTED + table, {"net": scripted(Uneven(), 8, 8, 8)})
+    volume = volume_of(np.zeros((8, 9, 10), np.int16))
+    return open_network(volume, made, Runtime(device="cpu", tile_scale=scale))
