@@ -56,7 +56,7 @@ def kill(session: Session, victim: str) -> None:
         session.process.wait()
 
 
-def reach(session: Session, study_uid: str, stage: Kind, moment: str, seconds: float = 60.0) -> bool:
+def reach(session: Session, study_uid: str, stage: Kind, moment: str, seconds: float = 120.0) -> bool:
     """Wait for the moment; False when the study is over without it."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -65,8 +65,8 @@ def reach(session: Session, study_uid: str, stage: Kind, moment: str, seconds: f
         found = [t for t in tasks if t.kind == stage]
         if any(t.state == moment or (moment == "waiting" and t.state == "running") for t in found):
             return True
-        if found and moment == "running" and all(t.state == "done" for t in found):
-            return True  # too quick to be seen at work: the kill comes right after
+        if found and all(t.state == "done" for t in found):
+            return True  # too quick to be seen before or at work: the kill comes right after
         time.sleep(0.002)
     return False
 

@@ -7,6 +7,8 @@ judged at known points of the patient, texts are read from the annotations, and 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,9 @@ from pydicom.dataset import Dataset
 from dicom_node.demo import phantom
 from dicom_node.results import profiles
 from inference.packages.package import open_package
+from inference.packages.store import SHIPPED
 from inference.pipeline import Request, predict
+from inference.training.series import write_series
 from storage.facts.prediction import Array, Presence, Status
 from tests import builders
 from tests.dicom_node.results.finding import everything
@@ -210,7 +214,7 @@ def chest(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_the_lungs_of_the_shipped_package_are_shown(desk: Desk, chest: list[Path]) -> None:
     sources = [dcmread(path) for path in chest]
-    package = open_package(Path(__file__).parents[2] / "inference" / "shipped" / "ct-lung-densitometry")
+    package = open_package(SHIPPED / "ct-lung-densitometry")
     study_uid, series_uid = str(sources[0].StudyInstanceUID), str(sources[0].SeriesInstanceUID)
     request = Request(key="k", study_uid=study_uid, series_uid=series_uid, revision=1, paths=tuple(chest))
     outcome = predict(request, package)
@@ -228,4 +232,30 @@ def test_the_lungs_of_the_shipped_package_are_shown(desk: Desk, chest: list[Path
         viewer.show("SR")
         volume = f"Volume: {prediction.measurements[0].value:.0f}.00 ml"
         assert viewer.until(lambda: volume in viewer.annotations()), (volume, viewer.annotations())
+        assert viewer.faults == []
+
+
+def test_the_nodules_of_the_shipped_package_are_shown(desk: Desk, tmp_path: Path) -> None:
+    written = write_series(tmp_path, seed=9_000_002, nodules=2)
+    sources = [dcmread(path) for path in written.paths]
+    study_uid, series_uid = str(sources[0].StudyInstanceUID), str(sources[0].SeriesInstanceUID)
+    request = Request(key="n", study_uid=study_uid, series_uid=series_uid, revision=1, paths=written.paths)
+    outcome = predict(request, open_package(SHIPPED / "phantom-nodule"))
+    assert outcome.prediction.status is Status.SUCCEEDED, outcome.prediction.reason
+    assert len(outcome.prediction.detections) == 2
+    kept: dict[str, bytes] = {}
+
+    def put(content: bytes) -> str:
+        kept[hashlib.sha256(content).hexdigest()] = content
+        return hashlib.sha256(content).hexdigest()
+
+    def read(array: Array) -> npt.NDArray[np.float32]:
+        return np.frombuffer(zlib.decompress(kept[array.blob]), array.dtype).reshape(array.shape)
+
+    prediction = outcome.kept(put)
+    desk.store(sources, results(prediction, outcome.mask, sources, read=read))
+    with desk.browser.study(study_uid, "nodules") as viewer:
+        viewer.show("SR")
+        score = f"Probability: {prediction.detections[0].score:.2f}"
+        assert viewer.until(lambda: score in viewer.annotations()), (score, viewer.annotations())
         assert viewer.faults == []
