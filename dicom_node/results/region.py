@@ -41,9 +41,14 @@ def of_location(location: Location, frame: int, shape: tuple[int, int]) -> Regio
 
 
 def border(frame: int, shape: tuple[int, int]) -> Region:
-    """The rectangle around an image of so many rows and columns."""
-    corners = [(0, 0), (shape[1], 0), (shape[1], shape[0]), (0, shape[0]), (0, 0)]
-    return Region(frame=frame, points=np.array(corners, np.float64))
+    """The rectangle around an image of so many rows and columns.
+
+    With the middles of its sides: OHIF 3.13.2 would make four corners without a number a measurement of its own, and
+    drop all others of the report.
+    """
+    bottom, right = shape
+    around = [(0, 0), (1, 0), (2, 0), (2, 1), (2, 2), (1, 2), (0, 2), (0, 1), (0, 0)]
+    return Region(frame=frame, points=np.array(around, np.float64) * (right / 2, bottom / 2))
 
 
 def areas(labels: Labels, segments: int) -> npt.NDArray[np.int64]:
