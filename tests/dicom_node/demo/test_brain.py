@@ -109,7 +109,14 @@ def test_another_file_is_refused(
         brain.read(path)
 
 
-@pytest.mark.parametrize("data", [b"", b"no gzip at all", gzip.compress(b"x" * 500)[:-12]])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"no gzip at all", id="no gzip"),
+        pytest.param(gzip.compress(b"x" * 500)[:-12], id="cut short"),
+    ],
+)
 def test_a_broken_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "t.nii.gz").write_bytes(data)
 
