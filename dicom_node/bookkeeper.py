@@ -26,13 +26,12 @@ from dicom_node.receive.assembly import expect
 from dicom_node.receive.feed import serve
 from dicom_node.receive.index import Index, TakeReport
 from dicom_node.wiring import archives_of, completeness_of
-from storage.facts.errors import Misconfigured, NodeError
+from storage.exits import spoken
 from storage.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
 ACTOR = "node"
-CONFIGURATION = 78  # EX_CONFIG of sysexits
 
 
 def run(config: NodeConfig, link: socket.socket) -> None:
@@ -82,16 +81,10 @@ def main() -> None:
     path: Path = parser.parse_args().path
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # the node hears them, too, and still has something to tell
-    try:
+    with spoken("dicom-node"):
         config = load(path)
         logs.begin(config.log.level, config.log.format)
         run(config, _link())
-    except Misconfigured as error:
-        print(f"dicom-node: {error}", file=sys.stderr)
-        sys.exit(CONFIGURATION)
-    except NodeError as error:
-        print(f"dicom-node: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

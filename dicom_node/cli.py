@@ -6,6 +6,8 @@ import importlib
 
 import click
 
+from dicom_node.commands.listed import ListedGroup
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Three studies, or your own, from C-STORE to SR, SEG and worklist, on this machine."),
     "serve": ("serve", "Run the node until it is told to stop."),
@@ -28,13 +30,12 @@ HIDDEN = frozenset({"stages"})
 _FUNCTIONS = {"import": "import_files"}  #: where the name is a word of Python
 
 
-class LazyGroup(click.Group):
+class LazyGroup(ListedGroup):
     """Commands by name; the module of one is imported when it is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """See click.Group."""
-        del ctx
-        return [name for name in COMMANDS if name not in HIDDEN]
+    def descriptions(self) -> dict[str, str]:
+        """See ListedGroup."""
+        return {name: COMMANDS[name][1] for name in COMMANDS if name not in HIDDEN}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See click.Group."""
@@ -44,11 +45,6 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"dicom_node.commands.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See click.Group: the list of commands without loading them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

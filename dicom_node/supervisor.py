@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from storage.exits import CONFIGURATION
+
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 30.0  #: seconds between restarts of a child that keeps ending
 HEALTHY_SECONDS = 60.0
-CONFIGURATION = 78  #: EX_CONFIG of sysexits: the child says that starting it again will not help
 TERM_SECONDS = 10.0
 
 

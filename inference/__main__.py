@@ -10,9 +10,7 @@ from pathlib import Path
 
 from inference.bringing.command import main as models
 from inference.config import WorkerConfig, load
-from storage.facts.errors import Misconfigured, NodeError
-
-CONFIGURATION = 78  # EX_CONFIG of sysexits: starting again will not help
+from storage.exits import spoken
 
 
 def main() -> int:
@@ -25,7 +23,7 @@ def main() -> int:
     parser.add_argument("command", nargs="?", choices=("work", "check"), default="work")
     parser.add_argument("-c", "--config", type=Path, required=True, help="worker.toml: data, database, models, device")
     arguments = parser.parse_args()
-    try:
+    with spoken():
         config = load(arguments.config)
         logging.basicConfig(
             level=config.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -34,12 +32,6 @@ def main() -> int:
         if arguments.command == "check":
             return _check(config)
         return _work(config)
-    except Misconfigured as error:
-        print(error, file=sys.stderr)
-        return CONFIGURATION
-    except NodeError as error:
-        print(error, file=sys.stderr)
-        return 1
 
 
 def _check(config: WorkerConfig) -> int:

@@ -15,9 +15,9 @@ from typing import IO, Any
 import click
 
 from dicom_node.config import NodeConfig, worker_settings
+from storage.exits import TEMPORARY
 from storage.facts.errors import Misconfigured, Transient
 
-_TEMPORARY = 75  # EX_TEMPFAIL of sysexits: it may succeed later
 _LAST_LINES = 40
 
 
@@ -42,7 +42,7 @@ def ask_worker(config: NodeConfig, command: str, *arguments: str) -> dict[str, A
             document: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
             return document
     fault = "\n".join(said) or f"the worker process ended with code {process.returncode} and said nothing"
-    raise Transient(fault) if process.returncode == _TEMPORARY else Misconfigured(fault)
+    raise Transient(fault) if process.returncode == TEMPORARY else Misconfigured(fault)
 
 
 def _shown(process: subprocess.Popen[str], errors: IO[str]) -> Sequence[str]:

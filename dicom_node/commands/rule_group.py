@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dicom_node.commands.listed import ListedGroup
 from dicom_node.commands.options import config_option
 from dicom_node.commands.rule_lines import print_rules
 from storage.glance import rules_in_force
@@ -38,25 +39,18 @@ COMMANDS: dict[str, str] = {
 }
 
 
-class RuleGroup(click.Group):
+class RuleGroup(ListedGroup):
     """The group of dicom_node.commands.rules, loaded only when more than the plain list is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """See click.Group."""
-        del ctx
-        return list(COMMANDS)
+    def descriptions(self) -> dict[str, str]:
+        """See ListedGroup."""
+        return COMMANDS
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See click.Group."""
         if cmd_name not in COMMANDS:
             return None
         return list_rules if cmd_name == "list" else _full().get_command(ctx, cmd_name)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """See click.Group: the list of commands without loading them."""
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _full() -> click.Group:

@@ -11,6 +11,7 @@ import io
 import logging
 import struct
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO
@@ -92,11 +93,10 @@ class Association:
         self._fragment = 0
         self._buffer = bytearray()
         self._link = Link(destination)
-        try:
+        with ExitStack() as undone:
+            undone.callback(self._link.close)
             self._negotiate(proposals)
-        except BaseException:
-            self._link.close()
-            raise
+            undone.pop_all()
 
     def __enter__(self) -> Association:
         return self

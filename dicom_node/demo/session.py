@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -94,7 +95,8 @@ class Session:
     def __enter__(self) -> Session:
         self._clear()
         self.pacs.start()
-        try:
+        with ExitStack() as undone:
+            undone.callback(self._stop)
             text = _TOML.format(
                 node=NODE,
                 pacs=PACS,
@@ -108,9 +110,7 @@ class Session:
             self.start_node()
             self.ledger = Ledger(self.config.node.data, self.config.database_url())
             self._put_rules()
-        except BaseException:
-            self._stop()
-            raise
+            undone.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -14,10 +14,9 @@ from typing import Any
 
 from inference.bringing.limits import confine, run_apart
 from inference.config import WorkerConfig, load
+from storage.exits import CONFIGURATION, TEMPORARY
 from storage.facts.errors import NodeError, Transient
 
-CONFIGURATION = 78  # EX_CONFIG of sysexits: doing it again will not help
-_TEMPORARY = 75  # EX_TEMPFAIL
 Work = Callable[[argparse.Namespace, WorkerConfig], Mapping[str, Any]]
 
 
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         document = work(given, load(given.config))
     except Transient as error:
         print(error, file=sys.stderr)
-        return _TEMPORARY
+        return TEMPORARY
     except NodeError as error:
         print(error, file=sys.stderr)
         return CONFIGURATION

@@ -1,0 +1,26 @@
+"""A group of commands that lists them without loading them: ``--help`` and completion answer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+
+class ListedGroup(click.Group):
+    """Give :meth:`descriptions`; :meth:`click.Group.get_command` is the subclass's to load one command by its name."""
+
+    def descriptions(self) -> Mapping[str, str]:
+        """One line on each command that is shown, by name, in the order of the list."""
+        raise NotImplementedError
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        del ctx
+        return list(self.descriptions())
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Group."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.descriptions().items()))
