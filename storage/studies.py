@@ -228,16 +228,6 @@ class Studies:
         row = self._session.get(SeriesRow, series_uid)
         return None if row is None else self._series(row)
 
-    def unfinished(self) -> tuple[str, ...]:
-        """Series with objects that came after their last completion."""
-        counts = select(InstanceRow.series_uid, func.count().label("n")).group_by(InstanceRow.series_uid).subquery()
-        query = (
-            select(SeriesRow.series_uid)
-            .join(counts, counts.c.series_uid == SeriesRow.series_uid)
-            .where(counts.c.n > SeriesRow.complete_instances)
-        )
-        return tuple(self._session.scalars(query))
-
     def quiet_since(self, before: float, open_states: Iterable[State]) -> tuple[str, ...]:
         """Studies that still have files, got nothing new since ``before``, and have no task in one of those states."""
         busy = select(TaskRow.study_uid).where(

@@ -18,7 +18,7 @@ from dicom_node.config import NodeConfig, load
 from dicom_node.deliver.destination import Destination, Outgoing
 from dicom_node.deliver.dimse import Sent, check, send
 from dicom_node.demo.pacs import StandInPacs
-from dicom_node.route.default_rules import BRAIN_T1, CHEST_CT
+from dicom_node.demo.rules import BRAIN_T1, CHEST_CT
 from storage import views
 from storage.facts.errors import Misconfigured, NodeError, Transient
 from storage.facts.routing import Rule

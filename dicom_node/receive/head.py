@@ -25,7 +25,6 @@ HEAD_BYTES = 64 * 1024  #: kept of each object for this walk
 SLOW_BYTES = 2 * 1024 * 1024  #: most that is handed to pydicom
 DEPTH = 16  #: nesting of undefined-length sequences that is followed
 UNDEFINED = 0xFFFFFFFF
-EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.8.1"})

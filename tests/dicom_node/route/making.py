@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dicom_node.route.expression import Rule
 from dicom_node.route.facts import SeriesFacts, facts_of
 from dicom_node.route.language import compile_rule
 from dicom_node.route.provenance import NodeIdentity
+from dicom_node.route.router import routing_rule
+from dicom_node.route.rules import RoutingRule
+from dicom_node.route.sheet import read_set
 from dicom_node.route.verdict import Verdict, decide
 from storage.facts.study import Series
 
@@ -17,6 +21,12 @@ NODE = NodeIdentity(
 )
 CT, MR, SECONDARY_CAPTURE = (f"1.2.840.10008.5.1.4.1.1.{suffix}" for suffix in ("2", "4", "7"))
 AXIAL, CORONAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
+
+
+def example_rules() -> list[RoutingRule]:
+    """The rules that deploy/ offers to a new installation."""
+    sheet = Path(__file__).parents[3] / "deploy" / "rules.example.yaml"
+    return [routing_rule(rule) for rule in read_set(sheet.read_text(encoding="utf-8"), sheet.name).rules]
 
 
 def series(header: Mapping[str, Any], instances: int = 1, calling_ae: str = "CT1") -> Series:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from dicom_node.cli import cli
-from dicom_node.route.default_rules import BRAIN_T1, default_rules
+from dicom_node.demo.rules import BRAIN_T1
 from dicom_node.route.facts import SeriesFacts, facts_of
 from dicom_node.route.header import header_of, slice_header
 from dicom_node.route.kept import facts_from as kept
@@ -24,11 +24,11 @@ from dicom_node.route.replay import Replay
 from dicom_node.route.router import routing_rule
 from dicom_node.route.rules import RoutingRule, evaluate
 from storage.facts.routing import RecordedSeries, Rule, RuleSet
-from tests.dicom_node.route.making import NODE, series
+from tests.dicom_node.route.making import NODE, example_rules, series
 
 pytestmark = pytest.mark.shared_data
 
-_RULES = default_rules("brain", "lung", ("PACS",))
+_RULES = example_rules()
 _UNREADABLE = (InvalidDicomError, ValueError, OSError, EOFError, RecursionError, AttributeError, KeyError)
 
 
@@ -56,13 +56,19 @@ def routed(facts: SeriesFacts) -> list[str]:
 
 
 STUDIES = {
-    "mr_t1_studyforrest": (["brain"], {"mr_sequence": "T1", "slice_spacing_mm": 0.667, "number_of_frames": 384}),
-    "mr_t1_enhanced_xa30": (["brain"], {"mr_sequence": "T1", "number_of_frames": 96, "orientation": "SAGITTAL"}),
-    "ct_chest_full_ricord1a": (["lung"], {"kernel_class": "standard", "contrast": "no", "coverage_mm": 310.0}),
-    "ct_chest_lower_b10f_acrin013": (["lung"], {"kernel_class": "soft", "is_derived": False, "slice_spacing_mm": 4.0}),
-    "ct_abdomen_no_lungs_acrin001": (["lung"], {"kernel_class": "soft", "slice_spacing_mm": 4.25}),
-    "ct_head_tilt_varspacing_ge": (["lung"], {"tilt_degrees": 18.5, "spacing_irregular": 2.997}),
-    "ct_body_20slice_totalseg": (["lung"], {"contrast": "yes", "slice_spacing_mm": 2.0}),
+    "mr_t1_studyforrest": (["brain-t1"], {"mr_sequence": "T1", "slice_spacing_mm": 0.667, "number_of_frames": 384}),
+    "mr_t1_enhanced_xa30": (["brain-t1"], {"mr_sequence": "T1", "number_of_frames": 96, "orientation": "SAGITTAL"}),
+    "ct_chest_full_ricord1a": (
+        ["ct-lung-densitometry"],
+        {"kernel_class": "standard", "contrast": "no", "coverage_mm": 310.0},
+    ),
+    "ct_chest_lower_b10f_acrin013": (
+        ["ct-lung-densitometry"],
+        {"kernel_class": "soft", "is_derived": False, "slice_spacing_mm": 4.0},
+    ),
+    "ct_abdomen_no_lungs_acrin001": (["ct-lung-densitometry"], {"kernel_class": "soft", "slice_spacing_mm": 4.25}),
+    "ct_head_tilt_varspacing_ge": (["ct-lung-densitometry"], {"tilt_degrees": 18.5, "spacing_irregular": 2.997}),
+    "ct_body_20slice_totalseg": (["ct-lung-densitometry"], {"contrast": "yes", "slice_spacing_mm": 2.0}),
     "cr_chest_6_rsna_nih": ([], {"is_image": True, "is_screen_capture": False, "is_derived": False}),
 }
 

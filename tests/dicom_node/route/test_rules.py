@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from dicom_node.route.default_rules import default_rules
+from dicom_node.demo.rules import BRAIN_T1, CHEST_CT
 from dicom_node.route.rules import Decision, RoutingRule, evaluate, split_reference
 from dicom_node.route.verdict import Verdict
 from storage.facts.errors import Misconfigured
 from storage.facts.study import Urgency
-from tests.dicom_node.route.making import AXIAL, CT, MR, facts, stack
+from tests.dicom_node.route.making import AXIAL, CT, MR, example_rules, facts, stack
 
 CHEST: dict[str, Any] = {
     "Modality": "CT",
@@ -182,8 +182,8 @@ def test_a_package_reference_has_a_version_or_the_stable_channel() -> None:
             split_reference(wrong)
 
 
-def test_the_default_rules_send_brains_and_chests_to_their_models() -> None:
-    rules = default_rules("brain", "lung", ("PACS",))
+def test_the_example_rules_send_brains_and_chests_to_their_models() -> None:
+    rules = example_rules()
     brain = {
         "Modality": "MR",
         "SOPClassUID": MR,
@@ -195,12 +195,18 @@ def test_the_default_rules_send_brains_and_chests_to_their_models() -> None:
     def sent(header: dict[str, Any]) -> list[str]:
         return [d.rule.package for d in evaluate(rules, facts(header, [header | each for each in slices])) if d.matched]
 
-    assert sent(brain) == ["brain"]
-    assert sent(CHEST) == ["lung"]
+    assert sent(brain) == ["brain-t1"]
+    assert sent(CHEST) == ["ct-lung-densitometry"]
     assert sent(brain | {"BodyPartExamined": "KNEE"}) == []
     assert sent(brain | {"SeriesDescription": "t2_tse"}) == []
     assert sent(CHEST | {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}) == []
     assert sent(CHEST | {"SeriesDescription": "QC phantom"}) == []
+
+
+def test_the_demo_has_the_rules_that_a_new_installation_is_offered() -> None:
+    offered = {rule.name: rule.when.split() for rule in example_rules()}
+
+    assert offered == {"brain-t1": BRAIN_T1.split(), "chest-ct": CHEST_CT.split()}
 
 
 def test_fifty_rules_on_one_series_take_milliseconds() -> None:
