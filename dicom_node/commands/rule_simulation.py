@@ -140,7 +140,7 @@ def _choices(found: Rehearsal) -> None:
             f"{tried.candidates} candidates"
         )
         for role, studies in tried.missing.items():
-            click.echo(f"  in {studies} of them no series of the study is {role}: see the package for what follows")
+            click.echo(f"  for {studies} of them no recorded series is {role}: see the package for what follows")
 
 
 def _costs(found: Rehearsal) -> None:

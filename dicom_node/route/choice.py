@@ -19,6 +19,8 @@ from dicom_node.route.rules import RoutingRule, evaluate
 from storage.facts.routing import Match, Origin, Role
 from storage.facts.study import Header
 
+Moment = tuple[str, str]  #: StudyDate and StudyTime to the second
+
 PRIMARY = ""  #: the role of the series that the rule itself is about
 SHOWN = 20  #: candidates that an explanation lists
 
@@ -128,20 +130,20 @@ def _of_role(role: Role, primary: Candidate | None, among: Iterable[Candidate]) 
     found = [each for each in among if matches_role(role, each.facts)]
     if role.origin is Origin.STUDY or primary is None:
         return found
-    return [each for each in found if _is_earlier(each.facts.header, primary.facts.header)]
+    return [each for each in found if is_earlier(moment(each.facts.header), moment(primary.facts.header))]
 
 
-def _is_earlier(one: Header, two: Header) -> bool:
-    """Whether one study was made before another; where dates are equal or missing, their times must tell."""
-    (first, second) = (_moment(header) for header in (one, two))
-    if not first[0] or not second[0]:
+def is_earlier(one: Moment, two: Moment) -> bool:
+    """Whether one study was made before another; where dates are equal, their times must tell."""
+    if not one[0] or not two[0]:
         return False
-    if first[0] != second[0]:
-        return first[0] < second[0]
-    return bool(first[1] and second[1]) and first[1] < second[1]
+    if one[0] != two[0]:
+        return one[0] < two[0]
+    return bool(one[1] and two[1]) and one[1] < two[1]
 
 
-def _moment(header: Header) -> tuple[str, str]:
+def moment(header: Header) -> Moment:
+    """When the study of a series was made; empty where the header does not say it."""
     texts = (str(header.get(keyword) or "").strip() for keyword in ("StudyDate", "StudyTime"))
     date, time = (text if text[:6].isdecimal() else "" for text in texts)
     return date[:8], time[:6]
@@ -172,7 +174,7 @@ def _ranked(candidate: Candidate, prefer: Sequence[Preference], prior: bool) -> 
 def ties(candidate: Candidate, prior: bool = False) -> tuple[Any, ...]:
     """What decides where all preferences are equal."""
     facts = candidate.facts
-    date, time = _moment(facts.header) if prior else ("", "")
+    date, time = moment(facts.header) if prior else ("", "")
     images = facts.derived["number_of_frames"].value if "number_of_frames" in facts.derived else 0
     number = number_of(Reading(facts.header).number("SeriesNumber"))
     return (

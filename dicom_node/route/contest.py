@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dicom_node.route.choice import Candidate, ties
+from dicom_node.route.choice import Candidate, Moment, is_earlier, moment, ties
 from dicom_node.route.facts import SeriesFacts
 from dicom_node.route.language import RuleError
 from dicom_node.route.preference import Preference, compile_preference
-from storage.facts.routing import Origin, RecordedSeries, Role, Rule, RuleSet
+from storage.facts.routing import Origin, RecordedSeries, Role, Rule, RuleSet, patient_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Tried:
 
     studies: int = 0  #: in which it takes a series
     candidates: int = 0
-    missing: dict[str, int] = field(default_factory=dict)  #: role to the studies in which no series is it
+    missing: dict[str, int] = field(default_factory=dict)  #: role to the studies for which no series is it
 
 
 @dataclass(slots=True)
@@ -45,6 +45,8 @@ class _Best:
     order: tuple[Any, ...]
     series_uid: str
     candidates: int
+    patient: str | None
+    made: Moment
 
 
 class Contest:
@@ -54,6 +56,7 @@ class Contest:
         self._held: list[Held] = []
         self._best: tuple[dict[tuple[str, str], _Best], ...] = tuple({} for _ in sets)
         self._filled: tuple[dict[tuple[str, str, str], set[str]], ...] = tuple({} for _ in sets)
+        self._priors: tuple[dict[tuple[str, str, str], list[Moment]], ...] = tuple({} for _ in sets)
         self._orders = {rule.prefer: list(_orders(rule.prefer)) for each in sets for rule in each.rules}
         self.roles = [RuleSet().of(list(_as_rules(each))) for each in sets]
 
@@ -67,7 +70,10 @@ class Contest:
                 known = best.get(key)
                 number = known.candidates + 1 if known else 1
                 if known is None or order < known.order:
-                    best[key] = _Best(order=order, series_uid=held.series_uid, candidates=number)
+                    patient, made = patient_digest(facts.header), moment(facts.header)
+                    best[key] = _Best(
+                        order=order, series_uid=held.series_uid, candidates=number, patient=patient, made=made
+                    )
                 else:
                     known.candidates = number
 
@@ -77,11 +83,15 @@ class Contest:
 
     def fill(self, recorded: RecordedSeries, roles: Sequence[Iterable[Rule]]) -> None:
         """Note the roles that a series may have: for each set, those that matched it, named as ``roles`` names them."""
-        for filled, matched in zip(self._filled, roles, strict=True):
+        patient, made = patient_digest(recorded.header), moment(recorded.header)
+        for filled, priors, matched in zip(self._filled, self._priors, roles, strict=True):
             for each in matched:
                 found = filled.setdefault((recorded.study_uid, *_names(each)), set())
                 if len(found) < 2:  # the winner and one other are enough
                     found.add(recorded.series_uid)
+                if patient and made[0]:
+                    key = patient, *_names(each)
+                    priors[key] = _oldest([*priors.get(key, []), made])
 
     def decided(self) -> Iterator[tuple[Held, list[Rule], list[Rule]]]:
         """Every series that was held, with all rules that would run on it: before and after."""
@@ -95,18 +105,29 @@ class Contest:
         return [*held.plain[side], *won]
 
     def tried(self, rules: RuleSet, side: int) -> dict[str, Tried]:
-        """What the rules of one set that choose made of the studies. Earlier studies are not looked for."""
+        """What the rules of one set that choose made of the studies. Earlier studies are those of the recorded time."""
         found = {rule.name: Tried() for rule in rules.rules if rule.chooses}
-        inputs = {rule.name: [role for role in rule.inputs if role.origin is Origin.STUDY] for rule in rules.rules}
+        inputs = {rule.name: rule.inputs for rule in rules.rules}
         for (study_uid, name), best in self._best[side].items():
             tried = found[name]
             tried.studies += 1
             tried.candidates += best.candidates
             for role in inputs[name]:
-                others = self._filled[side].get((study_uid, name, role.name), set()) - {best.series_uid}
-                if not others:
+                if not self._is_there(role, side, study_uid, name, best):
                     tried.missing[role.name] = tried.missing.get(role.name, 0) + 1
         return found
+
+    def _is_there(self, role: Role, side: int, study_uid: str, name: str, best: _Best) -> bool:
+        if role.origin is Origin.PRIOR:
+            known = self._priors[side].get((best.patient or "", name, role.name), [])
+            return any(is_earlier(made, best.made) for made in known)
+        return bool(self._filled[side].get((study_uid, name, role.name), set()) - {best.series_uid})
+
+
+def _oldest(made: Sequence[Moment]) -> list[Moment]:
+    """Those that tell whether any of these is earlier than some other: the first date, the first with a time."""
+    timed = [each for each in made if each[1]]
+    return [min(made), *([min(timed)] if timed else [])]
 
 
 def _orders(prefer: Sequence[str]) -> Iterator[Preference]:
@@ -121,8 +142,7 @@ def _as_rules(rules: RuleSet) -> Iterator[Rule]:
     """Each role as a rule of its own, so that the replay can ask for all of them at once."""
     for rule in rules.rules:
         for role in rule.inputs if rule.enabled else ():
-            if role.origin is Origin.STUDY:
-                yield _as_rule(rule, role)
+            yield _as_rule(rule, role)
 
 
 def _as_rule(rule: Rule, role: Role) -> Rule:

@@ -67,6 +67,8 @@ class Demand:
 
     def within(self, other: Demand) -> bool:
         """Whether every value that will do here will do there."""
+        if self.impossible or other.impossible:
+            return self.impossible
         if self.absent or other.absent:
             return self.absent and other.absent
         if other.present and not self.present:

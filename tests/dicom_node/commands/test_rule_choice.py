@@ -199,7 +199,7 @@ def test_a_rehearsal_says_what_is_chosen(run: Run, node_ledger: Ledger, config: 
     assert (
         "rule best, once all of a study is there: one series of each of 1 studies, out of 2 candidates" in said.output
     )
-    assert "in 1 of them no series of the study is pet: see the package for what follows" in said.output
+    assert "for 1 of them no recorded series is pet: see the package for what follows" in said.output
     assert "+ best: 1.2.1" in said.output
     assert json.loads(run("rules", "simulate", "--json").output)["choices"]["best"] == {
         "studies": 1, "candidates": 2, "missing": {"pet": 1},

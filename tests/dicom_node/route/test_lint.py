@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dicom_node.route.demand import demands
@@ -184,6 +184,7 @@ HEADERS = st.fixed_dictionaries(
 
 @settings(deadline=None)
 @given(one=RULES, two=RULES, header=HEADERS)
+@example(one="!has(Modality)", two='Modality == "CT" && !has(Modality)', header={})
 def test_no_header_contradicts_what_lint_says(one: str, two: str, header: dict[str, Any]) -> None:
     first, second = demands(compile_rule(one)), demands(compile_rule(two))
     holds = [verdict(text, header) is Verdict.TRUE for text in (one, two)]

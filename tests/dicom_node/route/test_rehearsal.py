@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -210,9 +211,34 @@ def test_what_other_rules_do_with_the_candidates_stays_as_it_is() -> None:
 
 def test_studies_without_a_series_for_a_role_are_counted() -> None:
     thick = Role(name="thick", expression="SliceThickness > 2")
-    prior = Role(name="prior", expression="true", origin=Origin.PRIOR)
-    best = rule("a", THIN, inputs=(thick, prior))
+    best = rule("a", THIN, inputs=(thick,))
 
     found = rehearsed(RuleSet(), RuleSet().put(best), *_traffic(), recorded(_traffic()[1].header, 9, at=9000.0))
 
     assert found.choices["a"].missing == {"thick": 1}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "there"),
+    [
+        ({"PatientID": "P", "StudyDate": "20260101"}, True),
+        ({"PatientID": "P", "StudyDate": "20260310", "StudyTime": "0800"}, True),
+        ({"PatientID": "P", "StudyDate": "20260310"}, False),  # the same day, and no time to tell
+        ({"PatientID": "P", "StudyDate": "20260311"}, False),  # later
+        ({"PatientID": "P"}, False),
+        ({"PatientID": "P", "IssuerOfPatientID": "ELSEWHERE", "StudyDate": "20260101"}, False),
+        ({"StudyDate": "20260101"}, False),
+        ({"PatientID": "P", "StudyDate": "20260101", "Modality": "MR"}, False),  # it does not match the role
+    ],
+)
+def test_earlier_studies_are_looked_for_in_the_recorded_time(earlier: dict[str, Any], there: bool) -> None:
+    thin = {"Modality": "CT", "SOPClassUID": CT, "SliceThickness": 1.0}
+    now = recorded(thin | {"PatientID": "P", "StudyDate": "20260310", "StudyTime": "101500"}, 0, at=2.0)
+    then = recorded({"Modality": "CT", "SOPClassUID": CT, "SliceThickness": 5.0} | earlier, 8, at=1.0)
+    prior = Role(name="prior", expression='Modality == "CT"', origin=Origin.PRIOR)
+    rules = RuleSet().put(rule("a", "SliceThickness < 2", inputs=(prior,)))
+
+    for traffic in ((then, now), (now, then)):
+        found = rehearsed(RuleSet(), rules, *traffic)
+        assert found.choices["a"].studies == 1
+        assert found.choices["a"].missing == ({} if there else {"prior": 1})
