@@ -35,12 +35,18 @@ def write_package(models: Path) -> None:
     (folder / "model.toml").write_text(text, encoding="utf-8")
 
 
-def put_rule(session: Session, urgency: Urgency = Urgency.STAT, destinations: tuple[str, ...] = ("pacs",)) -> None:
-    """Route every CT to that package, and nothing else."""
+def put_rule(
+    session: Session,
+    urgency: Urgency = Urgency.STAT,
+    destinations: tuple[str, ...] = ("pacs",),
+    prefer: tuple[str, ...] = (),
+) -> None:
+    """Route every CT, or the preferred one of each study, to that package, and nothing else."""
     with session.ledger.begin("test") as tx:
         for rule in tx.catalogue.rules():
             tx.catalogue.remove_rule(rule.name)
         rule = Rule(
-            name="coarse", expression='Modality == "CT"', package=PACKAGE, destinations=destinations, urgency=urgency
-        )
+            name="coarse", expression='Modality == "CT"', package=PACKAGE, destinations=destinations, urgency=urgency,
+            prefer=prefer, settle=0.0,
+        )  # fmt: skip
         tx.catalogue.put_rule(rule)

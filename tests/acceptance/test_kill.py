@@ -11,7 +11,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pydicom
@@ -22,7 +22,7 @@ from dicom_node.demo.studies import Study, of_folder
 from storage import views
 from storage.facts.task import Kind
 from tests.acceptance.conftest import OpenSession, wait_for
-from tests.acceptance.making import write_study
+from tests.acceptance.making import put_rule, write_study
 
 STAGES = (Kind.ASSEMBLE, Kind.ROUTE, Kind.INFER, Kind.REPORT, Kind.DELIVER, Kind.COMMIT, Kind.ANNOUNCE)
 MOMENTS = ("waiting", "running", "done")
@@ -77,23 +77,43 @@ def test_killed_at_any_stage_every_study_ends_with_one_set_of_results(
     open_session: OpenSession, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     number = int(request.config.getoption("--kills"))
+    with open_session() as session:
+        check_one_set_each(session, survive(session, tmp_path, points(number)))
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+def test_killed_while_a_series_is_chosen_every_study_ends_with_one_set_of_results(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    chosen = [(Kind.CHOOSE, moment, victim) for moment, victim in zip(MOMENTS, VICTIMS, strict=True)]
+    with open_session() as session:
+        put_rule(session, prefer=("least SliceThickness",))
+        studies = survive(session, tmp_path, chosen)
+        check_one_set_each(session, studies)
+        with session.ledger.read() as reading:
+            choices = [t for t in views.tasks(reading, limit=1000) if t.kind == Kind.CHOOSE]
+
+    assert sorted(t.study_uid or "" for t in choices) == sorted(s.study_uid for s in studies)
+
+
+def survive(session: Session, folder: Path, kills: Sequence[tuple[Kind, str, str]]) -> list[Study]:
+    """A study for each point: sent, killed there, started again; returns when all of them are over."""
     dice = random.Random(7)
     studies: list[Study] = []
-    with open_session() as session:
-        for index, (stage, moment, victim) in enumerate(points(number)):
-            folder = tmp_path / f"study{index}"
-            write_study(folder, index)
-            [study] = of_folder(folder)
-            studies.append(study)
-            session.send(study.files)
-            assert reach(session, study.study_uid, stage, moment), f"{stage} {moment} was never seen"
-            time.sleep(dice.uniform(0, 0.03))
-            kill(session, victim)
-            if victim != "children":
-                session.start_node()
-        for study in studies:
-            wait_for(session, study.study_uid, 120)
-        check_one_set_each(session, studies)
+    for index, (stage, moment, victim) in enumerate(kills):
+        write_study(folder / f"study{index}", index)
+        [study] = of_folder(folder / f"study{index}")
+        studies.append(study)
+        session.send(study.files)
+        assert reach(session, study.study_uid, stage, moment), f"{stage} {moment} was never seen"
+        time.sleep(dice.uniform(0, 0.03))
+        kill(session, victim)
+        if victim != "children":
+            session.start_node()
+    for study in studies:
+        wait_for(session, study.study_uid, 120)
+    return studies
 
 
 def check_one_set_each(session: Session, studies: list[Study]) -> None:
