@@ -50,6 +50,25 @@ class _Rings:
             return self._count
 
 
+class _Listener:
+    """A thread that hears the other processes; started when somebody waits for the first time."""
+
+    def __init__(self, listen: Callable[[], None]) -> None:
+        self._listen = listen
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._listen, name="bell", daemon=True)
+                self._thread.start()
+
+    def join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+
 class SocketBell:
     """Datagrams between the processes of one machine."""
 
@@ -64,8 +83,7 @@ class SocketBell:
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
         self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._listener = _Listener(self._listen)
 
     def _address(self, name: str) -> str:
         plain = str(self._folder / name)
@@ -86,10 +104,7 @@ class SocketBell:
 
     def wait(self, seen: int, timeout: float) -> int:
         """See Bell."""
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._listen, name="bell", daemon=True)
-                self._thread.start()
+        self._listener.start()
         return self._rings.wait(seen, timeout)
 
     def _listen(self) -> None:
@@ -104,8 +119,7 @@ class SocketBell:
         if self._closed.is_set():
             return
         self._closed.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._listener.join()
         self._socket.close()
         self._sender.close()
         (self._folder / self._name).unlink(missing_ok=True)
@@ -118,8 +132,7 @@ class PostgresBell:
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connect, self._rings = connect, _Rings()
         self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._listener = _Listener(self._listen)
 
     def ring(self) -> None:
         """Only the waiters here: the transaction itself has told the others (NOTIFY is sent at commit)."""
@@ -127,10 +140,7 @@ class PostgresBell:
 
     def wait(self, seen: int, timeout: float) -> int:
         """See Bell."""
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._listen, name="bell", daemon=True)
-                self._thread.start()
+        self._listener.start()
         return self._rings.wait(seen, timeout)
 
     def _listen(self) -> None:
@@ -148,5 +158,4 @@ class PostgresBell:
     def close(self) -> None:
         """Stop listening."""
         self._closed.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._listener.join()
