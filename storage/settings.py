@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from storage.facts.errors import Misconfigured
 
@@ -77,13 +78,18 @@ def _inner(annotation: Any) -> Any:
 
 
 def describe(config: Settings, *, comments: bool = True) -> str:
-    """A configuration of tables as TOML, each key under its unit, default and why."""
+    """A configuration of tables as TOML, each key under its unit, default and why.
+
+    Tables that may stand there any number of times and do not stand there yet are shown as comments, to be filled in.
+    """
     lines: list[str] = []
-    for name in type(config).model_fields:
+    for name, field in type(config).model_fields.items():
         section = getattr(config, name)
         if isinstance(section, Mapping):
             for key, one in section.items():
                 lines += [*_table(f"{name}.{key}", one, comments), ""]
+            if comments and not section and (inner := _inner(field.annotation)) is not None:
+                lines += [*_blank(f"[{name}.NAME]", inner), ""]
         else:
             lines += [*_table(name, section, comments), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -98,10 +104,32 @@ def _table(title: str, section: Settings, comments: bool) -> list[str]:
             for item in value:
                 nested += ["", f"[[{title}.{key}]]", *_table("", item, comments)[1:]]
             continue
-        if comments and field.description:
-            lines += [f"# {line.strip()}" for line in field.description.splitlines()]
-        lines.append(f"{key} = {_toml(value)}" if value is not None else f"# {key} = (not set)")
+        inner = _inner(field.annotation) if value == () else None
+        if inner is not None:  # an empty list would forbid tables of that name further down
+            nested += ["", *_said(field), *_blank(f"[[{title}.{key}]]", inner)] if comments else []
+            continue
+        if comments:
+            lines += _said(field)
+        lines.append(_line(key, value))
     return lines + nested
+
+
+def _blank(head: str, model: type[BaseModel]) -> list[str]:
+    """A table to be filled in, all of it a comment."""
+    lines = [head]
+    for key, field in model.model_fields.items():
+        lines += _said(field)
+        default = field.get_default(call_default_factory=True)
+        lines.append(f"{key} = (must be given)" if field.is_required() else _line(key, default))
+    return [f"# {line}" for line in lines]
+
+
+def _said(field: FieldInfo) -> list[str]:
+    return [f"# {line.strip()}" for line in (field.description or "").splitlines()]
+
+
+def _line(key: str, value: Any) -> str:
+    return f"# {key} = (not set)" if value is None else f"{key} = {_toml(value)}"
 
 
 def _toml(value: Any) -> str:

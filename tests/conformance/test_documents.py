@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from dicom_node.cli import COMMANDS, HIDDEN, cli
-from dicom_node.config import NodeConfig
+from dicom_node.config import DestinationSection, NodeConfig, PeerSection
 from storage.settings import Settings, describe, parse
 from tests.conformance.chart import DOCUMENT, written_into
 
@@ -47,6 +47,29 @@ def test_every_setting_says_its_unit_its_default_and_why() -> None:
 
 def test_the_configuration_that_is_shown_is_one_that_is_valid() -> None:
     assert parse(NodeConfig, tomllib.loads(describe(NodeConfig())), source="shown") == NodeConfig()
+
+
+def test_what_the_readme_adds_to_the_configuration_that_is_shown_is_valid() -> None:
+    [added] = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+    config = parse(NodeConfig, tomllib.loads(describe(NodeConfig()) + added), source="shown")
+
+    assert [peer.ae_title for peer in config.receive.peers] == ["PACS"]
+    assert list(config.destinations) == ["pacs"]
+
+
+def test_tables_that_are_shown_as_comments_only_need_their_signs_removed() -> None:
+    given = {"ae_title": '"PACS"', "host": '"10.1.2.3"', "port": "104"}
+    shown = re.sub(
+        r"^(# \w+) = \(must be given\)$", lambda m: f"{m[1]} = {given[m[1][2:]]}", describe(NodeConfig()), flags=re.M
+    )
+    filled = re.sub(r"^# (?=\[|\w+ = (?!\(not set\)))", "", shown, flags=re.M)
+
+    config = parse(NodeConfig, tomllib.loads(filled), source="shown")
+
+    assert config.receive.peers == (PeerSection(ae_title="PACS"),)
+    assert config.destinations == {"NAME": DestinationSection(ae_title="PACS", host="10.1.2.3", port=104)}
+    assert len(config.stow.clients) == 1
 
 
 def test_the_example_configuration_is_valid() -> None:
