@@ -17,6 +17,7 @@ from dicom_node.deliver.destination import Destination, Outgoing
 Sender = Callable[[Sequence[Outgoing], Destination, int, bool], None]
 MAKERS = {"ct": parties.make_slices, "small": parties.make_small, "multiframe": parties.make_multiframe}
 UNITS = {"ct": "slices of 0.5 MB", "small": "objects of 30 kB", "multiframe": "MB in one object"}
+SENDERS: dict[str, Sender] = {"storescu": parties.send_by_storescu, "node": parties.send_by_node}
 
 rounds_option = click.option("--rounds", default=3, show_default=True, help="Runs of each, in turn.")
 nagle_option = click.option(
@@ -37,13 +38,18 @@ def bench() -> None:
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), help="Where they write. Default: temporary."
 )
+@click.option("--sender", "by", type=click.Choice(list(SENDERS)), help="Default: storescu, where it is installed.")
 @rounds_option
 @nagle_option
 def ingest(
-    what: str, objects: int, associations: int, only: tuple[str, ...], folder: Path | None, rounds: int, nagle: bool
-) -> None:
-    """Receive: this node, then storescp and Orthanc when they are installed, in turn, from the same sender."""
-    sender = parties.send_by_storescu if parties.program("storescu") else parties.send_by_node
+    what: str, objects: int, associations: int, only: tuple[str, ...], folder: Path | None, by: str | None,
+    rounds: int, nagle: bool,
+) -> None:  # fmt: skip
+    """Receive: this node, then storescp and Orthanc when they are installed, in turn, from the same sender.
+
+    storescu takes as much CPU as a good receiver: where cores are few, "node" shows more of the receivers.
+    """
+    sender = SENDERS[by or ("storescu" if parties.program("storescu") else "node")]
     chosen = [p for p in parties.receivers() if not only or p.name.startswith(only)]
     with tempfile.TemporaryDirectory() as source:
         files = MAKERS[what](Path(source), objects)
@@ -55,7 +61,7 @@ def ingest(
                     run = _Run(files=files, sender=sender, associations=associations, nodelay=not nagle)
                     costs[party.name].append(run.against(party, Path(target)))
     click.echo(f"{objects} {UNITS[what]}, {associations} association(s), {rounds} runs in turn, "
-               f"Nagle's algorithm {'on' if nagle else 'off'}\n")  # fmt: skip
+               f"Nagle's algorithm {'on' if nagle else 'off'}, sent by {by or 'storescu, if any'}\n")  # fmt: skip
     _table(costs, len(files), megabytes, "receiver")
 
 

@@ -99,16 +99,18 @@ class Feed:
         """Objects and events that the ledger does not have yet."""
         return self._events.qsize() + self._untold + self._unseen
 
-    @property
-    def lagging(self) -> bool:
-        """The index is so far behind that objects must be refused."""
-        return self.behind > FULL
+    def make_way(self) -> bool:
+        """Before an object is taken: hold its sender up for a moment while the index is behind.
 
-    def make_way(self) -> None:
-        """Before an object is taken: hold its sender up for a moment while the index is behind."""
-        if self.behind > BACKLOG:
+        False: it is so far behind that the object must be refused.
+        """
+        behind = self.behind
+        if behind > FULL:
+            return False
+        if behind > BACKLOG:
             with self._eased:
                 self._eased.wait(PAUSE_SECONDS)
+        return True
 
     def stop(self) -> None:
         """Let the ledger have what is left, then send the index away. A second call changes nothing."""

@@ -21,7 +21,8 @@ from pydicom.multival import MultiValue
 from storage.facts.errors import Rejected
 from storage.facts.study import SLICE_KEYWORDS
 
-HEAD_BYTES = 64 * 1024  #: kept of each object for this walk
+HEAD_BYTES = 64 * 1024  #: of an object whose study must be known before it is taken
+GLANCE_BYTES = 16 * 1024  #: of the first fragment: the elements wanted end in it, as a rule
 SLOW_BYTES = 2 * 1024 * 1024  #: most that is handed to pydicom
 DEPTH = 16  #: nesting of undefined-length sequences that is followed
 UNDEFINED = 0xFFFFFFFF
@@ -38,14 +39,7 @@ _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC"
 _EXPLICIT = struct.Struct("<HH2sH").unpack_from
 _IMPLICIT = struct.Struct("<HHL").unpack_from
 _LENGTH = struct.Struct("<L").unpack_from
-
-
-def _tags() -> dict[int, tuple[str, str]]:
-    return {int(tag_for_keyword(k) or 0): (k, dictionary_VR(k)) for k in _WANTED}
-
-
-_TAGS = _tags()
-_LAST = max(_TAGS)
+_NONE: frozenset[bytes] = frozenset()
 
 
 class Truncated(Rejected):
@@ -60,44 +54,59 @@ def read(head: bytes | bytearray | memoryview, transfer_syntax_uid: str) -> dict
     if transfer_syntax_uid in DEFLATED or transfer_syntax_uid == EXPLICIT_BIG:
         return _read_slowly(bytes(head[:SLOW_BYTES]), transfer_syntax_uid)
     try:
-        found = _walk(head, transfer_syntax_uid != IMPLICIT_LITTLE)
+        found, _ = _walk(head, transfer_syntax_uid != IMPLICIT_LITTLE)
     except (Truncated, struct.error):
         return _read_slowly(bytes(head[:SLOW_BYTES]), transfer_syntax_uid)
-    return {
-        keyword: value
-        for tag, raw in found.items()
-        if (value := _value(_TAGS[tag][1], raw)) is not None
-        for keyword in (_TAGS[tag][0],)
-    }
+    return _values(found)
 
 
-def _walk(head: bytes | bytearray | memoryview, explicit: bool) -> dict[int, bytes]:
+def glance(head: memoryview, transfer_syntax_uid: str) -> dict[str, Any] | None:
+    """The same from the first fragment, if all that is wanted lies in it; None where more must be read."""
+    if transfer_syntax_uid in DEFLATED or transfer_syntax_uid == EXPLICIT_BIG:
+        return None
+    try:
+        found, whole = _walk(bytes(head[:GLANCE_BYTES]), transfer_syntax_uid != IMPLICIT_LITTLE)
+    except (Truncated, struct.error):
+        return None
+    return _values(found) if whole else None
+
+
+def _walk(head: bytes | bytearray | memoryview, explicit: bool) -> tuple[dict[int, bytes], bool]:
+    """The raw values of the wanted elements, and whether the walk came past the last of them."""
     found: dict[int, bytes] = {}
+    unpack, short, wanted = _EXPLICIT, _SHORT if explicit else _NONE, _READERS
     at, end, previous = 0, len(head), -1
     while at + 8 <= end:
-        if explicit:  # most elements; without the call
-            group, element, vr, length = _EXPLICIT(head, at)
-            tag = group << 16 | element
-            if vr in _SHORT:
-                at += 8
-            else:
-                tag, length, at = _element(head, at, True)
+        group, element, vr, length = unpack(head, at)  # most elements are explicit and short: without a call
+        tag = group << 16 | element
+        if vr in short:
+            at += 8
         else:
-            tag, length, at = _element(head, at, False)
-        if tag > _LAST:
-            break
-        if tag <= previous:
+            tag, length, at = _element(head, at, explicit)
+        if not previous < tag <= _LAST:
+            if tag > _LAST:
+                return found, True
             raise Truncated(f"element ({tag >> 16:04X},{tag & 0xFFFF:04X}) is out of order")
         previous = tag
         if length == UNDEFINED:
             at = _skip_sequence(head, at, explicit, DEPTH)
             continue
-        if tag in _TAGS and length <= 1024:
+        if tag in wanted and length <= 1024:
             if at + length > end:
                 raise Truncated(f"element ({tag >> 16:04X},{tag & 0xFFFF:04X}) is longer than the data set")
             found[tag] = bytes(head[at : at + length])
         at += length
-    return found
+    return found, False
+
+
+def _values(found: dict[int, bytes]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for tag, raw in found.items():
+        keyword, convert = _READERS[tag]
+        value = convert(raw)
+        if value is not None:
+            values[keyword] = value
+    return values
 
 
 def _element(head: bytes | bytearray | memoryview, at: int, explicit: bool) -> tuple[int, int, int]:
@@ -155,7 +164,7 @@ def _read_slowly(head: bytes, transfer_syntax_uid: str) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # a file that is not in the encoding it claims is read all the same
             dataset = read_dataset(
                 BytesIO(head), implicit, little, stop_when=lambda tag, _vr, _length: int(tag) > _LAST,
-                specific_tags=sorted(_TAGS),
+                specific_tags=sorted(_READERS),
             )  # fmt: skip
             return {k: plain for k in _WANTED if (plain := _plain(dataset.get(k))) is not None}
     except _UNREADABLE as error:
@@ -182,9 +191,10 @@ def _plain(value: Any) -> Any:
 
 
 def _text(raw: bytes) -> Any:
-    if b"\\" not in raw:
-        return raw.decode("latin-1").strip(" \0") or None
-    values = [part.strip(" \0") for part in raw.decode("latin-1").split("\\")]
+    text = raw.decode("latin-1")
+    if "\\" not in text:
+        return text.strip(" \0") or None
+    values = [part.strip(" \0") for part in text.split("\\")]
     return None if values == [""] else values[0] if len(values) == 1 else values
 
 
@@ -200,12 +210,17 @@ def _numbers(convert: Callable[[str], float | int]) -> Callable[[bytes], Any]:
 
 
 def _shorts(raw: bytes) -> Any:
+    if len(raw) == 2:
+        return raw[0] | raw[1] << 8
     values = [item[0] for item in struct.iter_unpack("<H", raw[: len(raw) // 2 * 2])]
     return None if not values else values[0] if len(values) == 1 else values
 
 
-_READERS: dict[str, Callable[[bytes], Any]] = {"DS": _numbers(float), "IS": _numbers(int), "US": _shorts}
+def _readers() -> dict[int, tuple[str, Callable[[bytes], Any]]]:
+    by_vr: dict[str, Callable[[bytes], Any]] = {"DS": _numbers(float), "IS": _numbers(int), "US": _shorts}
+    return {int(tag_for_keyword(k) or 0): (k, by_vr.get(dictionary_VR(k), _text)) for k in _WANTED}
 
 
-def _value(vr: str, raw: bytes) -> Any:
-    return _READERS.get(vr, _text)(raw)
+#: Of each wanted tag: its keyword, and what makes a value of its bytes.
+_READERS = _readers()
+_LAST = max(_READERS)

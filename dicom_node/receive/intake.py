@@ -42,6 +42,9 @@ class Status:
     comment: str = ""
 
 
+STORED = Status(code=SUCCESS)
+
+
 @dataclass(slots=True)
 class Counters:
     """What the receiver has done since its start."""
@@ -80,16 +83,20 @@ class FrontDesk:
             intake.refuse(SOP_CLASS_NOT_SUPPORTED, "SOP Class differs from the presentation context")
         elif over is not None:
             intake.refuse(OUT_OF_RESOURCES, over)
-        elif self._feed.lagging:
-            intake.refuse(OUT_OF_RESOURCES, "the node's ledger is behind; send again later")
-        else:
-            self._feed.make_way()
+        elif self._feed.make_way():
             intake.open(self._incoming)
+        else:
+            intake.refuse(OUT_OF_RESOURCES, "the node's ledger is behind; send again later")
         return intake
 
 
 class Intake:
-    """Takes the bytes of one object. Never raises for what the object is: what is wrong becomes its status."""
+    """Takes the bytes of one object. Never raises for what the object is: what is wrong becomes its status.
+
+    At its end comes ``close``, and after the answer ``tell``; or ``finish``, which does both.
+    """
+
+    __slots__ = ("_allowance", "_counters", "_request", "_sink", "_status", "_tell")
 
     def __init__(
         self,
@@ -127,16 +134,29 @@ class Intake:
         """All bytes are here: the status that the sender is told. After 0x0000 the object is durable."""
         if self._sink is not None:
             try:
-                landed = self._sink.close()
+                self._sink.close()
             except NodeError as error:
                 self._fail(error)
             else:
-                self._tell(landed)
-                self._counters.stored += 1
-                self._counters.bytes += landed.instance.size
-                return Status(code=SUCCESS)
-        status = self._status or Status(code=CANNOT_UNDERSTAND, comment="no data set")
-        self._note(status)
+                return STORED
+        self._status = self._status or Status(code=CANNOT_UNDERSTAND, comment="no data set")
+        return self._status
+
+    def tell(self) -> None:
+        """Tell the index what became of the object. The sender need not wait for it: a restart would find the file."""
+        if self._sink is None:
+            assert self._status is not None
+            self._note(self._status)
+            return
+        landed = self._sink.landed()
+        self._tell(landed)
+        self._counters.stored += 1
+        self._counters.bytes += landed.instance.size
+
+    def finish(self) -> Status:
+        """Close, tell the index, and say the status."""
+        status = self.close()
+        self.tell()
         return status
 
     def abort(self) -> None:

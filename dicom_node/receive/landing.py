@@ -30,6 +30,7 @@ from storage.facts.study import SLICE_KEYWORDS, Instance
 UID = re.compile(r"[0-9.]{1,64}")
 
 _PREAMBLE = b"\0" * 128 + b"DICM"
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _PIECES = 512  #: of one writev; systems take 1024
 
 
@@ -106,7 +107,7 @@ class Incoming:
 
     def open(self, origin: Origin, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Sink:
         """A sink for one object. Raises DiskFull, or Unreadable for a UID that is none."""
-        if not UID.fullmatch(sop_instance_uid) or not UID.fullmatch(sop_class_uid):
+        if not UID.fullmatch(sop_instance_uid) or not _is_uid(sop_class_uid):
             raise Unreadable("the request names no valid SOP Class or SOP Instance UID")
         self.check_space()
         name = f"{sop_instance_uid}.{self._process}-{next(self._numbers):x}"
@@ -116,54 +117,62 @@ class Incoming:
 class Sink:
     """One object on its way to disk. ``write`` takes its bytes, ``close`` makes it durable and visible."""
 
-    __slots__ = ("_digest", "_final", "_handle", "_head", "_incoming", "_meta", "_origin", "_part", "_size", "_uids")
+    __slots__ = (
+        "_digest", "_final", "_handle", "_header", "_incoming", "_landed_at", "_meta", "_origin", "_part", "_size",
+        "_uids",
+    )  # fmt: skip
 
     def __init__(self, incoming: Incoming, name: str, origin: Origin, uids: tuple[str, str, str]) -> None:
         self._incoming, self._origin, self._uids = incoming, origin, uids
         self._part, self._final = f"{name}.part", f"{name}.dcm"
-        self._head, self._digest, self._size = bytearray(), blake3(), 0
+        self._digest, self._size = blake3(), 0
+        self._header: dict[str, Any] | None = None
         self._meta = file_meta(*uids, origin)
+        self._landed_at = 0.0
         self._handle = -1
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self._handle = os.open(self._part, flags, 0o640, dir_fd=incoming.descriptor)
+            self._handle = os.open(self._part, _FLAGS, 0o640, dir_fd=incoming.descriptor)
         except OSError as error:
             raise _disk(error) from error
 
     def write(self, pieces: Sequence[memoryview]) -> None:
         """Append bytes of the data set. Raises DiskFull or Transient; the sink is then aborted."""
-        waiting: list[bytes | memoryview] = [] if self._size else [self._meta]
+        waiting: list[bytes | memoryview] = [*pieces]
+        update, size = self._digest.update, 0
         for piece in pieces:
-            if len(self._head) < heads.HEAD_BYTES:
-                self._head += piece[: heads.HEAD_BYTES - len(self._head)]
-            self._digest.update(piece)
-            self._size += len(piece)
-            waiting.append(piece)
+            update(piece)
+            size += len(piece)
+        left = size
+        if size and not self._size:
+            self._header = heads.glance(pieces[0], self._uids[2])
+            waiting.insert(0, self._meta)
+            left += len(self._meta)
         try:
-            self._put(waiting)
+            self._put(waiting, left)
         except OSError as error:
             self.abort()
             raise _disk(error) from error
+        self._size += size
 
-    def _put(self, waiting: list[bytes | memoryview]) -> None:
-        left = sum(map(len, waiting))
+    def _put(self, waiting: list[bytes | memoryview], left: int) -> None:
         while left:
             written = os.writev(self._handle, waiting[:_PIECES])
             left -= written
+            if not left:
+                return
             while waiting and written >= len(waiting[0]):
                 written -= len(waiting.pop(0))
             if written:
                 waiting[0] = waiting[0][written:]
 
-    def close(self) -> Landed:
+    def close(self) -> None:
         """Check what the object is, make it durable, show it under ``incoming``.
 
         Raises Mismatch, Unreadable, DiskFull or Transient; nothing is left behind then.
         """
         incoming = self._incoming
         try:
-            path = f"{incoming.path}/{self._final}"
-            landed = Landed(path=path, instance=self._instance(), origin=self._origin, at=time.time())
+            self._check()
             if incoming.durable:
                 os.fdatasync(self._handle)
             folder = incoming.descriptor
@@ -176,7 +185,18 @@ class Sink:
             raise _disk(error) from error
         finally:
             self.abort()
-        return landed
+        self._landed_at = time.time()
+
+    def landed(self) -> Landed:
+        """What landed, after ``close``."""
+        assert self._header is not None
+        size, digest = self._size + len(self._meta), self._digest.hexdigest()
+        return Landed(
+            path=f"{self._incoming.path}/{self._final}",
+            instance=describe(self._header, self._uids[2], size, digest),
+            origin=self._origin,
+            at=self._landed_at,
+        )
 
     def abort(self) -> None:
         """Leave nothing behind; harmless after ``close``."""
@@ -192,12 +212,16 @@ class Sink:
         except FileNotFoundError:
             pass
 
-    def _instance(self) -> Instance:
+    def _check(self) -> None:
         sop_class, sop_instance, syntax = self._uids
-        header = read_header(self._head, self._handle, len(self._meta), self._size, syntax)
+        if self._header is None:
+            if not self._size:
+                raise Unreadable("the data set is empty")
+            self._header = read_header(self._handle, len(self._meta), syntax)
+        header = self._header
+        _check_uids(header)
         if header["SOPInstanceUID"] != sop_instance or header["SOPClassUID"] != sop_class:
             raise Mismatch("the data set's SOP Class or SOP Instance UID differs from the request's")
-        return describe(header, syntax, self._size + len(self._meta), self._digest.hexdigest())
 
 
 def _disk(error: OSError) -> Transient:
@@ -207,27 +231,30 @@ def _disk(error: OSError) -> Transient:
     return Transient(f"the node cannot write to its disk ({name})")
 
 
-def read_header(head: bytes | bytearray, handle: int, offset: int, size: int, syntax: str) -> dict[str, Any]:
-    """The index elements of the data set, at first from its head in memory, else from the file.
-
-    Raises Unreadable when it is no data set or one of its UIDs is missing or malformed.
-    """
+def read_header(handle: int, offset: int, syntax: str) -> dict[str, Any]:
+    """The index elements of the data set that begins at an offset of a file. Raises Unreadable when it is none."""
     try:
-        header = heads.read(head, syntax)
-        if "SeriesInstanceUID" not in header and size > len(head) and handle >= 0:
-            with (
-                mmap.mmap(handle, 0, access=mmap.ACCESS_READ) as mapped,
-                memoryview(mapped) as view,
-                view[offset:] as dataset,
-            ):
-                header = heads.read(dataset, syntax)
+        with (
+            mmap.mmap(handle, 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as view,
+            view[offset:] as dataset,
+        ):
+            return heads.read(dataset, syntax)
     except heads.Truncated as error:
         raise Unreadable(str(error)) from error
+
+
+def _check_uids(header: dict[str, Any]) -> None:
+    """Raises Unreadable when one of its UIDs is missing or malformed."""
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         value = header.get(keyword)
-        if not isinstance(value, str) or not UID.fullmatch(value):
+        if not isinstance(value, str) or not _is_uid(value):
             raise Unreadable(f"the data set has no valid {keyword}")
-    return header
+
+
+@lru_cache(maxsize=1024)
+def _is_uid(text: str) -> bool:
+    return UID.fullmatch(text) is not None
 
 
 def describe(header: dict[str, Any], syntax: str, size: int, digest: str) -> Instance:
@@ -288,12 +315,12 @@ def read_landed(path: Path) -> Landed:
             raise Unreadable("it does not begin with file meta information")
         offset = 144 + struct.unpack("<L", start[140:144])[0]
         meta = _read_meta(file.read(offset - 144))
-        head = file.read(heads.HEAD_BYTES)
-        digest = blake3(head)
+        digest = blake3()
         while chunk := file.read(1 << 20):
             digest.update(chunk)
         size = file.tell()
-        header = read_header(head, file.fileno(), offset, size - offset, meta[0x00020010])
+        header = read_header(file.fileno(), offset, meta[0x00020010])
+    _check_uids(header)
     origin = Origin(association="", calling_ae=meta.get(0x00020016, ""), called_ae=meta.get(0x00020018, ""), address="")
     instance = describe(header, meta[0x00020010], size, digest.hexdigest())
     return Landed(path=str(path), instance=instance, origin=origin, at=path.stat().st_mtime)

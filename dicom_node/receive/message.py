@@ -13,6 +13,7 @@ _COMMAND = struct.Struct("<HHL").unpack_from
 _HEAD = struct.Struct("<HHL").pack
 _GROUP_LENGTH = struct.Struct("<HHLL").pack
 _PDV_HEAD = struct.Struct(">BBLLBB").pack
+_MESSAGE = struct.Struct("<HHL2s").pack
 
 
 def parse_command(raw: memoryview | bytes | bytearray) -> dict[int, bytes]:
@@ -37,9 +38,9 @@ def store_response(context: int, request: Mapping[int, bytes], status: int, comm
     instance = _element(0x1000, request.get(0x1000, b""))
     said = _element(0x0902, comment.encode("ascii", "replace")) if comment else b""
     before, after = _around(request.get(0x0002, b""), status)
-    body = b"".join((before, _element(0x0120, request[0x0110]), after, said, instance))
-    length = len(body) + 12
-    return _PDV_HEAD(4, 0, length + 6, length + 2, context, 3) + _GROUP_LENGTH(0, 0, 4, len(body)) + body
+    size = len(before) + 10 + len(after) + len(said) + len(instance)
+    head = _PDV_HEAD(4, 0, size + 18, size + 14, context, 3) + _GROUP_LENGTH(0, 0, 4, size)
+    return b"".join((head, before, _MESSAGE(0, 0x0120, 2, request[0x0110]), after, said, instance))
 
 
 @lru_cache(maxsize=256)

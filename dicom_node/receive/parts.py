@@ -141,7 +141,7 @@ class _Part:
         if self._status is None and self._request is not None and self._intake is None:
             self._open()
         if self._status is None:
-            self._status = CANNOT_UNDERSTAND if self._intake is None else self._intake.close().code
+            self._status = CANNOT_UNDERSTAND if self._intake is None else self._intake.finish().code
         request = self._request
         return Stored(
             sop_class_uid=request.sop_class_uid if request else "",

@@ -20,6 +20,8 @@ from dicom_node.receive.wire import BrokenProtocol, StreamSocket
 COMMAND_BYTES = 16 * 1024
 
 _U32 = struct.Struct(">L").unpack_from
+_PDU = struct.Struct(">BxL").unpack_from
+_PDV = struct.Struct(">LBB").unpack_from
 
 
 class Reception:
@@ -31,7 +33,7 @@ class Reception:
         self._assoc = dul.assoc
         self._command = bytearray()
         self._fields: Mapping[int, bytes] = {}
-        self._parsed = False  #: whether these are those of the command that comes next
+        self._left = 0  #: bytes of the PDU at hand that were not looked at yet
         self._intake: Intake | None = None
         self._pieces: list[memoryview] = []  # of the data set; they lie in the link's buffer
         self._origin: Origin | None = None
@@ -40,30 +42,27 @@ class Reception:
         """Serve; returns whether any byte was taken. Raises Gone or BrokenProtocol; nothing half-written stays."""
         served = False
         try:
-            while self._await_pdu():
-                self._take_pdu()
+            while self._await_command():
                 served = True
+                if not self._take_message():
+                    break
         finally:
             self._let_go()
         return served
 
-    def _await_pdu(self) -> bool:
-        """Wait for a PDU that is ours. False: give the link back to pynetdicom."""
+    def _await_command(self) -> bool:
+        """Wait for a C-STORE request. False: give the link back to pynetdicom."""
         link = self._link
-        between = self._intake is None and not self._command
-        if between and not self._await_byte():
+        if not link.unread and not self._await_byte():
             return False
-        self._fill(6)
-        kind, length = link.buffer[link.start], _U32(link.buffer, link.start + 2)[0]
+        link.pace.begin()
+        link.fill(6)
+        kind, length = _PDU(link.buffer, link.start)
         if kind != 4:
-            self._let_go()
             return False
-        if length > link.maximum_pdu:
-            raise BrokenProtocol("P-DATA-TF above the announced maximum")
-        if not between:
-            return True
+        self._check(length)
         link.fill(6 + length)
-        return self._is_store(length)
+        return length >= 6 and self._read_command(length)
 
     def _await_byte(self) -> bool:
         """Wait, without spinning, for the next message to begin. False: something else is to be done."""
@@ -72,8 +71,30 @@ class Reception:
             if dul._kill_thread or dul.to_provider_queue.queue or dul._idle_timer.expired or self._assoc._kill:
                 return False
             link.listen()
-        link.pace.begin()
         return True
+
+    def _read_command(self, length: int) -> bool:
+        """Whether the PDU in the buffer begins with the whole command of a C-STORE request with a data set."""
+        link = self._link
+        at = link.start + 12
+        size, context, control = _PDV(link.buffer, at - 6)
+        if control & 3 != 3 or not 2 <= size <= length - 4:
+            return False
+        if size > COMMAND_BYTES:
+            raise BrokenProtocol("an endless command")
+        self._fields = fields = parse_command(link.view[at : at + size - 2])
+        if fields.get(0x0100) != C_STORE_RQ or fields.get(0x0800) == NO_DATA_SET:
+            return False
+        if 0x0110 not in fields:
+            raise BrokenProtocol("a C-STORE request without a message ID")
+        link.start = at + size - 2
+        self._left = length - 4 - size
+        self._intake = self._begin(context)
+        return True
+
+    def _check(self, length: int) -> None:
+        if length > self._link.maximum_pdu:
+            raise BrokenProtocol("P-DATA-TF above the announced maximum")
 
     def _let_go(self) -> None:
         self._pieces.clear()
@@ -81,59 +102,15 @@ class Reception:
             self._intake.abort()
             self._intake = None
 
-    def _is_store(self, length: int) -> bool:
-        """Whether the PDU in the buffer begins with the whole command of a C-STORE request with a data set."""
-        link = self._link
-        if length < 6 or link.buffer[link.start + 11] & 3 != 3:
-            return False
-        size = _U32(link.buffer, link.start + 6)[0]
-        self._fields = fields = parse_command(link.view[link.start + 12 : link.start + 10 + size])
-        self._parsed = fields.get(0x0100) == C_STORE_RQ and fields.get(0x0800) != NO_DATA_SET
-        return self._parsed
-
     def _fill(self, need: int) -> None:
         """Have so many unread bytes. What was read before is handed on first: its place may be taken."""
-        if self._link.unread < need:
-            self._hand_on()
-            self._link.fill(need)
+        self._hand_on()
+        self._link.fill(need)
 
     def _hand_on(self) -> None:
         if self._pieces and self._intake is not None:
             self._intake.write(self._pieces)
             self._pieces.clear()
-
-    def _take_pdu(self) -> None:
-        """Take one P-DATA-TF, fragment by fragment (PS3.8 Figure 9-2)."""
-        link = self._link
-        left = _U32(link.buffer, link.start + 2)[0]
-        link.start += 6
-        while left:
-            self._fill(6)
-            buffer, at = link.buffer, link.start
-            length, context, control = _U32(buffer, at)[0], buffer[at + 4], buffer[at + 5]
-            if length < 2 or length + 4 > left:
-                raise BrokenProtocol("a fragment is longer than its PDU")
-            link.start = at + 6
-            left -= 4 + length
-            if control & 1:
-                self._take_command(length - 2, context, bool(control & 2))
-            else:
-                self._take_data(length - 2, context, bool(control & 2))
-
-    def _take_command(self, length: int, context: int, last: bool) -> None:
-        link = self._link
-        if self._intake is not None or len(self._command) + length > COMMAND_BYTES:
-            raise BrokenProtocol("a command inside of a data set, or an endless one")
-        link.fill(length)
-        self._command += link.view[link.start : link.start + length]
-        link.start += length
-        if last:
-            if not self._parsed:
-                self._fields = parse_command(self._command)
-            self._parsed = False
-            if self._fields.get(0x0100) != C_STORE_RQ or 0x0110 not in self._fields:
-                raise BrokenProtocol("not a C-STORE request")
-            self._intake = self._begin(context)
 
     def _begin(self, context: int) -> Intake:
         accepted = self._assoc._accepted_cx.get(context)
@@ -150,33 +127,58 @@ class Reception:
         )
         return self._desk.begin(request)
 
-    def _take_data(self, length: int, context: int, last: bool) -> None:
-        link = self._link
-        if self._intake is None:
-            raise BrokenProtocol("a data set without a command")
+    def _take_message(self) -> bool:
+        """The data set, fragment by fragment (PS3.8 Figure 9-2), and its answer. False: something else came."""
+        link, buffer = self._link, self._link.buffer
+        left, control, context = self._left, 0, 0
+        while not control & 2:
+            if not left:
+                if link.end - link.start < 6:
+                    self._fill(6)
+                kind, left = _PDU(buffer, link.start)
+                if kind != 4:
+                    return False
+                self._check(left)
+                link.start += 6
+            if link.end - link.start < 6:
+                self._fill(6)
+            length, context, control = _PDV(buffer, link.start)
+            if length < 2 or length + 4 > left:
+                raise BrokenProtocol("a fragment is longer than its PDU")
+            if control & 1:
+                raise BrokenProtocol("a command inside of a data set")
+            link.start += 6
+            left -= 4 + length
+            self._take_data(length - 2)
+        if left:
+            raise BrokenProtocol("more than one message in a PDU")
+        self._answer(context)
+        return True
+
+    def _take_data(self, length: int) -> None:
+        link, pieces = self._link, self._pieces
         while length:
-            start, end = link.start, link.end
-            if start == end:
+            start = link.start
+            size = min(length, link.end - start)
+            if not size:
                 self._hand_on()
                 link.more()
                 continue
-            size = min(length, end - start)
-            self._pieces.append(link.view[start : start + size])
+            pieces.append(link.view[start : start + size])
             link.start = start + size
             length -= size
-        if last:
-            self._answer(context)
 
     def _answer(self, context: int) -> None:
-        """The data set is whole: close it and say what became of it."""
+        """The data set is whole: close it and say what became of it, then tell the index, which nobody waits for."""
         intake, link = self._intake, self._link
         assert intake is not None
         self._hand_on()
         self._intake = None
-        self._command.clear()
         status = intake.close()
-        link.answer(store_response(context, self._fields, status.code, status.comment))
-        link.pace.begin()
+        try:
+            link.answer(store_response(context, self._fields, status.code, status.comment))
+        finally:
+            intake.tell()
         self._dul._idle_timer.restart()
 
 

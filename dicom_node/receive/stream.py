@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 ASSOCIATE_BYTES = 1024 * 1024  #: more than any A-ASSOCIATE-RQ; a length is believed no further
 STOCK_SECONDS = 0.25  #: after a message that pynetdicom serves, it keeps the link this long
+MESSAGE_BYTES = 4 * 1024 * 1024  #: of a message that is no C-STORE: pynetdicom collects it in memory
+MESSAGES_BYTES = 8 * MESSAGE_BYTES  #: of all such messages that were not served yet
 WAITING = 32  #: connections of one address that have not asked for an association yet
 
 #: What pynetdicom lets out, ending its thread, on a message that is none or comes out of turn.
@@ -66,6 +68,7 @@ class StreamDUL(DULServiceProvider):
 
     last_stock = 0.0
     awaited = False  #: whether the peer has yet to ask for an association
+    _collected = 0
 
     def run(self) -> None:
         """See Thread; the base class bound another function at its construction."""
@@ -111,8 +114,27 @@ class StreamDUL(DULServiceProvider):
             return
         if kind == 4 and self._mine() and self._stream():
             return
+        if kind == 4 and self._is_too_much(length):
+            self.event_queue.put("Evt19")
+            return
         self.last_stock = time.monotonic()
         super()._read_pdu_data()
+
+    @property
+    def collected(self) -> int:
+        """Bytes that pynetdicom was given of messages which it has not served yet."""
+        dimse = self.assoc.dimse
+        return 0 if dimse.message is None and dimse.msg_queue.empty() else self._collected
+
+    def _is_too_much(self, length: int) -> bool:
+        """Whether so many bytes more of a message that is no C-STORE would be more than the node has memory for."""
+        server = cast(StreamServer, self.assoc._server)
+        self._collected = self.collected + length
+        others = sum(cast(StreamDUL, assoc.dul).collected for assoc in server.live if assoc is not self.assoc)
+        if self._collected <= MESSAGE_BYTES and self._collected + others <= MESSAGES_BYTES:
+            return False
+        server.turned_away(str(self.assoc.requestor.address), "a message that is no C-STORE is too long")
+        return True
 
     def _notice_end(self) -> None:
         """Tell the association's thread when its peer is gone before it asked: it would hold its place for long."""

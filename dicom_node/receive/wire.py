@@ -40,13 +40,12 @@ class Pace:
 
     def __init__(self, patience: Patience) -> None:
         self._window, self._least = patience.association_seconds, 0.0
-        self._patience = patience
+        self._message = (patience.stall_seconds, max(patience.least_rate * patience.stall_seconds, 1.0))
         self._since, self._bytes = time.monotonic(), 0
 
     def begin(self) -> None:
         """A message begins, or moves on after a wait that was ours."""
-        self._window = self._patience.stall_seconds
-        self._least = max(self._patience.least_rate * self._window, 1.0)
+        self._window, self._least = self._message
         self._since, self._bytes = time.monotonic(), 0
 
     def count(self, size: int) -> None:
@@ -73,6 +72,7 @@ class StreamSocket(AssociationSocket):
         self.maximum_pdu = maximum_pdu
         self.pace = Pace(patience)
         self._stall_seconds = patience.stall_seconds
+        self._drained = True  #: whether the last read took all that there was
         self._secure = isinstance(self.peer, ssl.SSLSocket)
         if self._secure:
             self.peer.settimeout(TICK_SECONDS)  # the kernel's own time-outs make the TLS layer try for ever
@@ -145,19 +145,24 @@ class StreamSocket(AssociationSocket):
         self._read()
 
     def _receive(self) -> None:
-        """Read at least a byte in the middle of a message. Raises Gone."""
-        try:
-            self.acknowledge()
-        except OSError as error:
-            raise Gone(str(error)) from error
+        """Read at least a byte in the middle of a message. Raises Gone.
+
+        Where more is waiting than was read, the sender is not held up: the kernel acknowledges by itself.
+        """
+        if self._drained:
+            try:
+                self.acknowledge()
+            except OSError as error:
+                raise Gone(str(error)) from error
         while not (got := self._read()):
             self.pace.count(0)
         self.pace.count(got)
 
     def _read(self) -> int:
         """What there is, nothing after a tick. Raises Gone."""
+        room = self.view[self.end :]
         try:
-            got = self.peer.recv_into(self.view[self.end :])
+            got = self.peer.recv_into(room)
         except (BlockingIOError, TimeoutError, InterruptedError):
             return 0
         except (OSError, ValueError) as error:
@@ -165,6 +170,7 @@ class StreamSocket(AssociationSocket):
         if not got:
             raise Gone("closed")
         self.end += got
+        self._drained = got < len(room)
         return got
 
     def _shutdown_socket(self) -> None:

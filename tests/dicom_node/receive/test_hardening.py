@@ -11,14 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
 
 from dicom_node.config import PeerSection
+from dicom_node.deliver import command
+from dicom_node.deliver.association import EXPLICIT, Body, Proposal
 from dicom_node.deliver.association import Association as Outgoing
-from dicom_node.deliver.association import Proposal
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.tls import Files, client_context
 from dicom_node.receive import stream
+from dicom_node.receive.contexts import PERFORMED_STEP
 from dicom_node.receive.limits import Allowance
 from dicom_node.receive.tls import Credentials
 from storage.facts.errors import Misconfigured, Transient
@@ -76,6 +80,36 @@ def test_a_peer_that_trickles_is_cut_off_by_the_least_rate(make_receiver: MakeRe
 
     assert cut
     assert list(receiver.incoming.folder.glob("*.part")) == []
+
+
+@pytest.mark.parametrize(("megabytes", "taken"), [(3, True), (5, False)])
+def test_a_notice_is_collected_in_memory_up_to_a_bound_and_no_further(
+    make_receiver: MakeReceiver, megabytes: int, taken: bool
+) -> None:
+    receiver = make_receiver(accept_unknown_peers=True)
+    to = Destination(name="x", ae_title="DICOM_NODE", host="127.0.0.1", port=receiver.scp.port, calling_ae="SCANNER")
+    fields: command.Fields = {
+        command.COMMAND_FIELD: command.N_CREATE_RQ,
+        command.AFFECTED_CLASS: PERFORMED_STEP,
+        command.AFFECTED_INSTANCE: "1.2.3.99",
+    }
+    step = Dataset()
+    step.add_new(0x00090010, "LO", "FILLER")
+    step.add_new(0x00091001, "OB", bytes(megabytes * 2**20))
+    answered = False
+    try:
+        with Outgoing(to, [Proposal(abstract_syntax=PERFORMED_STEP, transfer_syntaxes=(EXPLICIT,))]) as association:
+            context = association.context(PERFORMED_STEP)
+            assert context is not None
+            association.ask(context, fields, Body.of(encode(step, False, True) or b""))
+            answered = True
+    except Transient:
+        pass
+
+    assert answered is taken
+    echo(to)
+    too_long = [why for why in refusals(receiver, "connection refused") if "too long" in why]
+    assert bool(too_long) is not taken
 
 
 def test_an_association_request_in_drops_ends_in_time_and_keeps_nobody_out(make_receiver: MakeReceiver) -> None:

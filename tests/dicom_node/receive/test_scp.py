@@ -342,7 +342,8 @@ def test_a_look_into_incoming_enters_a_slice_at_a_time_and_says_how_much_is_left
 def land(receiver: Receiver, origin: Origin, number: int) -> Landed:
     sink = receiver.incoming.open(origin, CT, f"{SERIES}.{number}", ExplicitVRLittleEndian)
     sink.write([memoryview(encode(a_slice(number), False, True) or b"")])
-    return sink.close()
+    sink.close()
+    return sink.landed()
 
 
 def test_completeness_is_looked_at_once_in_a_while_and_what_was_put_off_is_made_up_for(

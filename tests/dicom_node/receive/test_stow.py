@@ -325,8 +325,13 @@ def test_the_boundary_of_a_body_may_fall_anywhere(make_receiver: MakeReceiver) -
     receiver = make_receiver()
     whole = body(part10(a_ct(1)))
     origin = Origin(association="a", calling_ae="V", called_ae="N", address="")
-    for size in (1, 7, 4096):
+    meta = whole.index(b"DICM") + 16
+    data_set = meta + int.from_bytes(whole[meta - 4 : meta], "little")
+    for size in (data_set, 1, 7, 4096):
         parts = Parts(b"edge", receiver.desk, origin, None)
         for start in range(0, len(whole), size):
             parts.write(whole[start : start + size])
         assert [s.status for s in parts.end()] == [0]
+    receiver.settle()
+    [stored] = receiver.ledger.data.glob("instances/*/*/*.dcm")
+    assert pydicom.dcmread(stored).InstanceNumber == 1
