@@ -48,6 +48,7 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 UIDText = Annotated[str, AfterValidator(_uid)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+TorchDevice = Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")]
 
 
 class NodeSection(Settings):
@@ -268,6 +269,18 @@ class WorkersSection(Settings):
     """Torch device: auto (default: a GPU if there is one), cpu, cuda, cuda:0 …"""
 
 
+class SlotsSection(Settings):
+    """The processes of a worker that models run in."""
+
+    devices: tuple[TorchDevice, ...] = ()
+    """Torch devices with a slot each, as ["cuda:0", "cuda:1"]; one may be named twice. Default none: each GPU, or slots
+    on the processor where there is none."""
+    number: int = Field(default=1, ge=1, le=64)
+    """Slots on the processor where there is no GPU, number. Default 1: a run uses all cores; more suit small models."""
+    memory_mb: int = Field(default=0, ge=0)
+    """Memory of one slot, MB; one that takes more is killed. Default 0: 80 % of the machine's, divided among them."""
+
+
 class LogSection(Settings):
     """What the node says while it runs. Patient data is never logged."""
 
@@ -298,6 +311,7 @@ class NodeConfig(Settings):
     destinations: dict[str, DestinationSection] = {}
     worklist: WorklistSection = WorklistSection()
     workers: WorkersSection = WorkersSection()
+    slots: SlotsSection = SlotsSection()
     log: LogSection = LogSection()
     upkeep: UpkeepSection = UpkeepSection()
 
@@ -342,7 +356,7 @@ def load(path: Path) -> NodeConfig:
 
 
 def worker_settings(config: NodeConfig) -> dict[str, Any]:
-    """What a worker process is told of the node's settings; None for what is not set."""
+    """What a worker process is told of the node's settings, by key in TOML; None for what is not set."""
     workers = config.workers
     return {
         "data": str(config.node.data),
@@ -352,6 +366,9 @@ def worker_settings(config: NodeConfig) -> dict[str, Any]:
         "device": workers.device,
         "trusted_keys": None if workers.trusted_keys is None else str(workers.trusted_keys),
         "require_signature": workers.require_signature,
+        "slots.devices": list(config.slots.devices),
+        "slots.processors": config.slots.number,
+        "slots.memory_mb": config.slots.memory_mb,
         "log_level": config.log.level,
     }
 
@@ -373,6 +390,8 @@ def _check_references(config: NodeConfig, path: Path) -> None:
         raise Misconfigured(
             f"{path}:\n  workers.require_signature: name the folder of trusted keys (trusted_keys), too"
         )
+    if config.slots.devices and (config.workers.device != "auto" or config.slots.number > 1):
+        raise Misconfigured(f"{path}:\n  slots.devices: where it is given, leave out slots.number and workers.device")
     named = [("worklist.ups_destination", config.worklist.ups_destination)]
     named += [(f"receive.peers ({peer.ae_title}), query", peer.query) for peer in config.receive.peers]
     for key, name in named:

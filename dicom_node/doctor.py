@@ -7,8 +7,6 @@ import os
 import shutil
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,7 +58,6 @@ def examine(config: NodeConfig, path: Path, echo: Echo) -> Iterator[Check]:
     yield from _ledger(config)
     yield from _peers(config)
     yield from _tls(config)
-    yield from _packages(config)
     for name, destination in config.destinations.items():
         yield _destination(name, destination, echo)
     if not config.destinations:
@@ -300,36 +297,6 @@ def _moment(tag: int, value: bytes) -> float:
     if tag == 0x17:
         text = ("20" if text[:2] < "50" else "19") + text
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
-
-
-def _packages(config: NodeConfig) -> Iterator[Check]:
-    """Asks a worker process: this one must not load what models need."""
-    path = config.node.data / "run" / "doctor-worker.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"data = {json.dumps(str(config.node.data))}", f"models = {json.dumps(str(config.workers.models))}"]
-    path.write_text("\n".join(lines), encoding="utf-8")
-    command = [sys.executable, "-m", "inference", "check", "-c", str(path)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
-        )
-    except subprocess.TimeoutExpired:
-        yield Check(what="models", verdict=Verdict.FAULT, found="the packages could not be verified within 120 s")
-        return
-    finally:
-        path.unlink(missing_ok=True)
-    good = [line[6:] for line in done.stdout.splitlines() if line.startswith("ok")]
-    bad = [line[6:] for line in done.stdout.splitlines() if line.startswith("wrong")]
-    for line in good:
-        yield Check(what="model", verdict=Verdict.OK, found=" ".join(line.split()))
-    for line in bad:
-        yield Check(what="model", verdict=Verdict.WARNING, found=line, todo=f"see {config.workers.models}")
-    if done.returncode not in (0, 1) or not (good or bad):
-        last = done.stderr.strip().splitlines()[-1:] or ["it printed nothing"]
-        yield Check(
-            what="models", verdict=Verdict.FAULT, found=f"the worker cannot start: {last[0]}",
-            todo="install the worker's dependencies: pip install 'dicom-node[worker]'",
-        )  # fmt: skip
 
 
 def _destination(name: str, destination: DestinationSection, echo: Echo) -> Check:

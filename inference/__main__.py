@@ -6,11 +6,13 @@ import argparse
 import logging
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from inference.bringing.command import main as models
 from inference.config import WorkerConfig, load
 from storage.exits import spoken
+from storage.facts.errors import Misconfigured
 
 
 def main() -> int:
@@ -44,7 +46,23 @@ def _check(config: WorkerConfig) -> int:
         )
     for fault in store.faults:
         print(f"wrong {fault}")
-    return 1 if store.faults else 0
+    faults = list(_check_slots(config))
+    for fault in faults:
+        print(f"fault {fault}")
+    return 1 if store.faults or faults else 0
+
+
+def _check_slots(config: WorkerConfig) -> Iterator[str]:
+    from inference.executors.inspection import slots
+
+    try:
+        for one in slots(config):
+            if one.fault:
+                yield one.fault
+            else:
+                print(f"slot  {one.device}  {one.memory >> 20} MB  {one.name}")
+    except Misconfigured as error:
+        yield str(error)
 
 
 def _work(config: WorkerConfig) -> int:

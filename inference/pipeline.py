@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.algorithms.registry import Raw, find
-from inference.imaging.geometry import Stack, stack
 from inference.imaging.irregular import Irregular
-from inference.imaging.planes import Headers, read_headers
+from inference.imaging.planes import read_headers
 from inference.imaging.volume import Volume, assemble
 from inference.packages.answer import answer
 from inference.packages.arrays import pictures
-from inference.packages.gates import refuse
+from inference.packages.choosing import choose
 from inference.packages.joining import Input, join
 from inference.packages.keeping import Put, keep
 from inference.packages.manifest import Manifest
@@ -66,14 +65,18 @@ class _Refused(Exception):
         self.status, self.reason = status, reason
 
 
-def predict(request: Request, package: Package, runtime: Runtime | None = None) -> Outcome:
+#: Shown what a successful run computed, before that becomes codes: a validation reads scores below operating points.
+Look = Callable[[Volume, Raw], None]
+
+
+def predict(request: Request, package: Package, runtime: Runtime | None = None, look: Look | None = None) -> Outcome:
     """Judge, load, compute, and say it in codes.
 
     A series that the package must not be run on is NOT_ATTEMPTED; a run whose content or numbers cannot be trusted is
     FAILED, without any number or mask. Raises Transient when the same run may succeed later, Misconfigured when the
     package or the device is wrong.
     """
-    run = _Run(request, package)
+    run = _Run(request, package, look)
     try:
         return run.attempt(runtime or Runtime())
     except _Refused as refused:
@@ -85,8 +88,8 @@ def predict(request: Request, package: Package, runtime: Runtime | None = None) 
 class _Run:
     """One run and its stop-watch."""
 
-    def __init__(self, request: Request, package: Package) -> None:
-        self._request, self._package = request, package
+    def __init__(self, request: Request, package: Package, look: Look | None) -> None:
+        self._request, self._package, self._look = request, package, look
         self._seconds: dict[str, float] = {}
         self._warnings: tuple[str, ...] = ()
         self._parameters: tuple[tuple[str, str], ...] = ()
@@ -94,10 +97,10 @@ class _Run:
     def attempt(self, runtime: Runtime) -> Outcome:
         manifest = self._package.manifest
         with self._step("judge"), _not_attempted():
-            headers = read_headers(self._request.paths)
-            series = _accepted(manifest, headers)
+            chosen = choose(manifest, read_headers(self._request.paths))
+            self._warnings = chosen.warnings
         with self._step("load"), _not_attempted():
-            volume = assemble(headers.representative, series)
+            volume = assemble(chosen.header, chosen.stack)
         if manifest.inputs or self._request.inputs:
             with self._step("align"), _not_attempted():
                 volume = self._joined(volume, runtime)
@@ -108,6 +111,8 @@ class _Run:
         reason = reason or unsound(manifest, raw, absent, volume.voxels.shape)
         if reason is not None:
             raise _Refused(Status.FAILED, reason)
+        if self._look is not None:
+            self._look(volume, raw)
         return self._said(raw, volume, absent)
 
     def _said(self, raw: Raw, volume: Volume, absent: tuple[int, ...]) -> Outcome:
@@ -138,7 +143,7 @@ class _Run:
     def _joined(self, volume: Volume, runtime: Runtime) -> Volume:
         request = self._request
         joined = join(self._package.manifest, volume, request.inputs, dict(request.missing), runtime.checkpoint)
-        self._warnings, self._parameters = joined.warnings, joined.parameters
+        self._warnings, self._parameters = (*self._warnings, *joined.warnings), joined.parameters
         return joined.volume
 
     def _compute(self, volume: Volume, runtime: Runtime) -> Raw:
@@ -176,17 +181,6 @@ def _not_attempted() -> Iterator[None]:
         yield
     except Irregular as error:
         raise _Refused(Status.NOT_ATTEMPTED, error.reason) from error
-
-
-def _accepted(manifest: Manifest, headers: Headers) -> Stack:
-    """The stack, if the package takes it; the header is judged first, for its reasons are the plainer ones."""
-    reason = refuse(manifest, headers.representative, None)
-    if reason is None:
-        series = stack(headers.planes())
-        reason = refuse(manifest, headers.representative, series.geometry)
-        if reason is None:
-            return series
-    raise _Refused(Status.NOT_ATTEMPTED, reason)
 
 
 def _absent(manifest: Manifest, mask: npt.NDArray[np.uint8]) -> tuple[int, ...]:

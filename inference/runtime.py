@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from storage.facts.errors import Transient
 
@@ -37,6 +37,20 @@ class Cold:
     def get(self, key: Hashable, load: Callable[[], T]) -> T:  # noqa: ARG002
         """Load it."""
         return load()
+
+
+class Kept:
+    """Keeps every model until it is forgotten itself: for many runs of one package."""
+
+    def __init__(self) -> None:
+        self._models: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, load: Callable[[], T]) -> T:
+        """See Models."""
+        if key not in self._models:
+            self._models[key] = load()
+        found: T = self._models[key]
+        return found
 
 
 def _go_on() -> None:

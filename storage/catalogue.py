@@ -309,7 +309,7 @@ class Catalogue(Choices, Packages):
             )
 
     def experience(self) -> dict[str, Experience]:
-        """What the newest runs of each package have cost and raised."""
+        """What the newest runs of each package have cost and raised; of one that never ran, what its benchmark cost."""
         runs: dict[str, list[float]] = {}
         query = (
             select(TaskRow.payload, TaskRow.claimed_at, TaskRow.ended_at)
@@ -332,14 +332,16 @@ class Catalogue(Choices, Packages):
                 select(PredictionRow.package, func.count(), urgent).group_by(PredictionRow.package)
             )
         }
+        tried = {package: cost for package, cost in self.benchmarks().items() if package not in runs}
+        costs = {package: (len(seconds), sum(seconds) / len(seconds)) for package, seconds in runs.items()} | tried
         return {
             package: Experience(
-                runs=len(runs.get(package, ())),
-                seconds=sum(runs.get(package, ())) / max(1, len(runs.get(package, ()))),
+                runs=costs.get(package, (0, 0.0))[0],
+                seconds=costs.get(package, (0, 0.0))[1],
                 results=results.get(package, (0, 0))[0],
                 raised=results.get(package, (0, 0))[1],
             )
-            for package in {*runs, *results}
+            for package in {*costs, *results}
         }
 
 

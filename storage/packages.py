@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from storage.audit import Trail
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Prediction
-from storage.facts.release import KeptProof, Move, PackageVersion, Release
+from storage.facts.release import WAIVED, KeptProof, KeptTrial, Move, PackageVersion, Release, Trial
 from storage.facts.routing import RegisteredPackage
 from storage.facts.wire import from_json
-from storage.tables import PackageRow, PredictionRow, ProofRow, ReleaseRow
+from storage.tables import AuditRow, PackageRow, PredictionRow, ProofRow, ReleaseRow
 
 _LOCK = 1146045269  #: of PostgreSQL: releases are numbered one after the other
 _COMPARED = 2000  #: the newest pairs of results that two versions are compared by
@@ -127,13 +127,31 @@ class Packages:
             device=proof.device, passed=proof.passed,
         )  # fmt: skip
 
-    def promote(self, package: str, version: str, reason: str, evidence: Mapping[str, Any]) -> Release:
-        """Bring a version into use. Raises Rejected when it is in use already, retired, or not registered."""
+    def promote(
+        self, package: str, version: str, reason: str, evidence: Mapping[str, Any], *, without_self_test: str = ""
+    ) -> Release:
+        """Bring a version into use whose self-test passed here.
+
+        ``without_self_test`` says why one that brings none is used all the same, be it in use already; the trail and
+        the release keep it.
+        Raises Rejected when nothing vouches for it, it is in use already, retired, or not registered.
+        """
         found = self.package_version(f"{package}@{version}")
-        if found.stable:
+        if found.stable and not (found.doubt and without_self_test.strip()):
             raise Rejected(f"{found.reference} is in use already")
         if found.retired_at is not None:
             raise Rejected(f"{found.reference} is retired ({found.retired_reason}): a retired version stays so")
+        if found.doubt:
+            if found.has_self_test or not without_self_test.strip():
+                raise Rejected(f"{found.reference} cannot be brought into use: {found.doubt}")
+            evidence = {**evidence, WAIVED: without_self_test.strip()}
+            self._trail.append(
+                "package self-test waived",
+                outcome=4,
+                package=package,
+                version=version,
+                reason=without_self_test.strip(),
+            )
         return self._release(package, version, Move.PROMOTED, reason, evidence=evidence)
 
     def roll_back(self, package: str, reason: str) -> Release:
@@ -176,6 +194,32 @@ class Packages:
         if found.stable:
             self._release(package, "", Move.WITHDRAWN, reason)
         return found.stable
+
+    def keep_trial(self, package: str, version: str, trial: Trial, document: Mapping[str, Any]) -> None:
+        """Keep what came of validating or benchmarking a registered version. Raises Rejected for an unknown one."""
+        found = self.package_version(f"{package}@{version}")
+        self._trail.append(
+            f"package {trial.value}", package=package, version=version, digest=found.digest, document=dict(document)
+        )
+
+    def trials(self, package: str, version: str = "") -> list[KeptTrial]:
+        """What a package was put to, the newest first; of one version if asked."""
+        actions = {f"package {trial.value}": trial for trial in Trial}
+        query = select(AuditRow).where(AuditRow.action.in_(actions)).order_by(AuditRow.seq.desc())
+        return [
+            KeptTrial(
+                trial=actions[row.action], package=package, version=str(row.details["version"]),
+                document=row.details["document"], author=row.actor, at=row.at,
+            )
+            for row in self._session.scalars(query)
+            if row.details["package"] == package and version in ("", row.details["version"])
+        ]  # fmt: skip
+
+    def benchmarks(self) -> dict[str, tuple[int, float]]:
+        """Runs and median seconds of the newest benchmark of each package."""
+        query = select(AuditRow.details).where(AuditRow.action == f"package {Trial.BENCHMARKED.value}")
+        found = self._session.scalars(query.order_by(AuditRow.seq))
+        return {d["package"]: (int(d["document"]["rounds"]), float(d["document"]["seconds"])) for d in found}
 
     def releases(self, package: str) -> list[Release]:
         """What was in use of a package, the newest first."""

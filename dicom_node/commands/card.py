@@ -8,46 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from dicom_node.commands.card_parts import Card, Section, Table
+from dicom_node.commands.card_trials import benchmark_section, validation_sections
 from dicom_node.commands.printing import moment
-from storage.facts.release import KeptProof, PackageVersion, Release
+from storage.facts.release import WAIVED, KeptTrial, PackageVersion, Release
 
 _UNITS = {"[hnsf'U]": "HU", "ml": "mL", "1": ""}  #: UCUM units whose code people do not write
 _NOT_STATED = "not stated"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows under heads; each row has as many cells as there are heads."""
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A part of the card: paragraphs, then tables."""
-
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """A model card."""
-
-    title: str
-    subtitle: str
-    is_research: bool
-    standing: str  #: in use, waiting or retired
-    sections: tuple[Section, ...]
-
-
-def card_of(version: PackageVersion, releases: Sequence[Release] = ()) -> Card:
-    """The card of one version; ``releases`` are those of its package."""
+def card_of(version: PackageVersion, releases: Sequence[Release] = (), trials: Sequence[KeptTrial] = ()) -> Card:
+    """The card of one version; ``releases`` are those of its package, ``trials`` its own, the newest first."""
     manifest = version.manifest
     sections = (
         Section(title="Intended use", paragraphs=(_text(manifest, "intended_use"),)),
@@ -58,7 +31,9 @@ def card_of(version: PackageVersion, releases: Sequence[Release] = ()) -> Card:
         _plausibility(manifest),
         _urgency(manifest),
         _making(version),
-        _proofs(version.proofs),
+        _proofs(version, releases),
+        *validation_sections(trials),
+        benchmark_section(trials),
         _files(version),
         _history(version, releases),
     )
@@ -199,16 +174,24 @@ def _making(version: PackageVersion) -> Section:
     return Section(title="Making", paragraphs=paragraphs, tables=(_table(("Fact", "Value"), rows),))
 
 
-def _proofs(proofs: Sequence[KeptProof]) -> Section:
-    rows = [
+def _proofs(version: PackageVersion, releases: Sequence[Release]) -> Section:
+    proofs = version.proofs
+    rows = [(proof.device, "passed" if proof.passed else "FAILED", "proved", moment(proof.at)) for proof in proofs]
+    rows += [
         (proof.device, "passed" if proof.passed else "FAILED", key.replace("_", " "), said)
         for proof in proofs
         for key, value in proof.document.items()
-        if key not in ("device", "passed") and (said := _said(value))
+        if key not in ("device", "passed", "package", "version") and (said := _said(value))
     ]
-    note = () if proofs else ("It was not proved on this installation.",)
+    note = [] if proofs else ["It was not proved at this installation."]
+    note += [f"No self-test vouches for it: {version.doubt}."] if version.doubt else []
+    note += [
+        f"Brought into use without a self-test on {moment(r.at)} by {r.author}: {r.evidence[WAIVED]}"
+        for r in releases
+        if r.version == version.version and WAIVED in r.evidence
+    ]
     table = _table(("Device", "Outcome", "What", "Found"), rows)
-    return Section(title="Proof", paragraphs=note, tables=(table,) if rows else ())
+    return Section(title="Proof", paragraphs=tuple(note), tables=(table,) if rows else ())
 
 
 def _files(version: PackageVersion) -> Section:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from dicom_node.commands.card import Card, Section, Table
+from dicom_node.commands.card_parts import Card, Section, Table
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --faint: #5b6675; --line: #d9dee5; --paper: #fff; --warn: #9c1f1f; }
@@ -22,6 +22,7 @@ p { margin: .4rem 0; white-space: pre-line; max-width: 46rem; }
   font-size: .85rem; }
 .warn { color: var(--warn); }
 .wide { overflow-x: auto; }
+caption { text-align: left; padding: .5rem 0 .2rem; font-weight: 600; }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0 1rem; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; min-width: 5.5rem; }
@@ -40,7 +41,7 @@ def html_of(card: Card) -> str:
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{escape(card.title)}: model card</title><style>{_STYLE}</style></head><body>",
+        f"<title>{escape(card.title)}: {escape(card.kind)}</title><style>{_STYLE}</style></head><body>",
         f'<header><h1>{escape(card.title)}</h1><div class="sub">{escape(card.subtitle)}</div>',
         f'<span class="use {use[0]}">{use[1]}</span><span class="use">{escape(card.standing)}</span></header>',
         *(part for section in card.sections for part in _section(section)),
@@ -59,7 +60,8 @@ def _section(section: Section) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
-    yield f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>'
+    caption = f"<caption>{escape(table.title)}</caption>" if table.title else ""
+    yield f'<div class="wide"><table>{caption}<thead><tr>{heads}</tr></thead><tbody>'
     for row in table.rows:
         yield "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
     yield "</tbody></table></div>"

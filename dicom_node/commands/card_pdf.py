@@ -8,7 +8,7 @@ from fpdf import FPDF
 from fpdf.enums import TableBordersLayout, XPos, YPos
 from fpdf.fonts import FontFace
 
-from dicom_node.commands.card import Card, Section, Table
+from dicom_node.commands.card_parts import Card, Section, Table
 
 _ENCODING = "cp1252"  #: of the fonts that every PDF reader brings along
 _SPELLED = str.maketrans({"≥": ">=", "≤": "<=", "→": "->", "−": "-", "\u2009": " ", "\u202f": " "})
@@ -21,7 +21,7 @@ def pdf_of(card: Card, made_at: datetime.datetime) -> bytes:
     pdf = _Pages(format="A4")
     pdf.running = _plain(card.subtitle)
     pdf.set_creation_date(made_at)
-    pdf.set_title(_plain(f"{card.title}: model card"))
+    pdf.set_title(_plain(f"{card.title}: {card.kind}"))
     pdf.set_margin(18)
     pdf.set_auto_page_break(True, margin=20)
     pdf.add_page()
@@ -61,6 +61,8 @@ def _section(pdf: FPDF, section: Section) -> None:
 
 def _table(pdf: FPDF, table: Table) -> None:
     pdf.ln(1)
+    if table.title:
+        _line(pdf, table.title, size=9, bold=True)
     pdf.set_font("Helvetica", "", 8)
     pdf.set_text_color(*_INK)
     pdf.set_draw_color(*_LINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,20 @@ def add(path: Path, source: Path) -> None:
             tx.catalogue.register_package(
                 entry, origin=found["origin"], signer=found["signer"], files=found["files"], report=found["report"]
             )
-            tx.catalogue.keep_proof(entry.package, entry.version, _proof(found["proof"]))
+            tx.catalogue.keep_proof(entry.package, entry.version, _proof(found["proof"], entry.manifest))
             is_used = tx.catalogue.package_version(f"{entry.package}@{entry.version}").stable
     said = "it is in use" if is_used else f"it waits: `dicom-node models promote {entry.package}@{entry.version}`"
     click.echo(f"registered: {entry.package}@{entry.version}, in {found['folder']}; {said}")
 
 
-def _proof(document: dict[str, Any]) -> KeptProof:
-    return KeptProof(device=str(document.get("device", "cpu")), passed=bool(document.get("passed")), document=document)
+def _proof(document: dict[str, Any], manifest: Mapping[str, Any]) -> KeptProof:
+    """What is kept of a proof: with the digests of the weights that were proved."""
+    weights = {entry["name"]: entry["sha256"] for entry in manifest.get("weights", ())}
+    return KeptProof(
+        device=str(document.get("device", "cpu")),
+        passed=bool(document.get("passed")),
+        document={**document, "weights": weights},
+    )
 
 
 @click.command("import")
@@ -86,10 +93,12 @@ def prove(path: Path, reference: str) -> None:
     with open_ledger(path) as ledger:
         with ledger.begin_reading() as tx:
             version = tx.catalogue.package_version(reference)
-        found = _proof(ask_worker(config, "prove-again", version.package, version.version))
+        found = _proof(ask_worker(config, "prove-again", version.package, version.version), version.manifest)
         with ledger.begin(operator()) as tx:
             tx.catalogue.keep_proof(version.package, version.version, found)
     click.echo(f"{version.reference} on {found.device}: {'passed' if found.passed else 'FAILED'}")
+    for note in found.document.get("notes", ()):
+        click.echo(f"  {note}")
     for fault in found.document.get("faults", ()):
         click.secho(f"  {fault}", fg="red", err=True)
     sys.exit(0 if found.passed else 1)
@@ -134,25 +143,34 @@ def sign(path: Path, folder: Path, key: Path) -> None:
 @config_option
 @click.argument("reference", metavar="PACKAGE@VERSION", shell_complete=model_names)
 @reason_option
+@click.option(
+    "--without-self-test", "waived", default="", metavar="REASON", help="Why one is used that brings no self-test."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def promote(path: Path, reference: str, reason: str, yes: bool) -> None:
-    """Use this version from now on; shows what speaks for it first. What is under way finishes as it was routed."""
+def promote(path: Path, reference: str, reason: str, waived: str, yes: bool) -> None:
+    """Use this version from now on; shows what speaks for it first. What is under way finishes as it was routed.
+
+    Its self-test must have passed at this installation, and its thresholds must say where they come from.
+    """
     _two_parts(reference)
     with open_ledger(path) as ledger:
         with ledger.begin_reading() as tx:
             version = tx.catalogue.package_version(reference)
             used = next((v.version for v in tx.catalogue.package_versions(version.package) if v.stable), "")
             pairs = tx.catalogue.paired_results(version.package, used, version.version) if used else []
-        found = evidence(version, pairs)
+            trials = tx.catalogue.trials(version.package, version.version)
+        found = evidence(version, pairs, trials)
         click.echo(f"{version.reference}, in the place of {used or 'nothing'}:")
         for line in told(found, used):
             click.echo(f"  {line}")
-        if forbidding := list(obstacles(version)):
+        if forbidding := list(obstacles(version, is_waived=bool(waived.strip()))):
             raise Rejected("\n  ".join([f"{version.reference} cannot be promoted:", *forbidding]))
         if not yes and not click.confirm("Use it from now on?"):
             raise click.Abort
         with ledger.begin(operator()) as tx:
-            release = tx.catalogue.promote(version.package, version.version, _said(reason), found)
+            release = tx.catalogue.promote(
+                version.package, version.version, _said(reason), found, without_self_test=waived
+            )
     _told(release)
 
 

@@ -21,19 +21,19 @@ from storage.facts.errors import Misconfigured, Transient
 _LAST_LINES = 40
 
 
-def ask_worker(config: NodeConfig, command: str, *arguments: str) -> dict[str, Any]:
-    """``python -m inference models COMMAND``; shows what it prints and returns what it found.
+def ask_worker(config: NodeConfig, command: str, *arguments: str, quiet: bool = False) -> dict[str, Any]:
+    """``python -m inference models COMMAND``; shows what it prints, unless quiet, and returns what it found.
 
     Raises Transient or Misconfigured with its own words when it failed.
     """
-    with _settings(config) as (settings, result):
+    with settings_of(config) as (settings, result):
         line = [sys.executable, "-m", "inference", "models", command, "-c", str(settings), "--result", str(result)]
         with (result.parent / "errors").open("w+", encoding="utf-8", errors="replace") as errors:
             process = subprocess.Popen(
                 [*line, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
             )
             try:
-                said = _shown(process, errors)
+                said = _shown(process, errors, quiet)
             finally:
                 if process.poll() is None:
                     process.kill()
@@ -45,19 +45,20 @@ def ask_worker(config: NodeConfig, command: str, *arguments: str) -> dict[str, A
     raise Transient(fault) if process.returncode == TEMPORARY else Misconfigured(fault)
 
 
-def _shown(process: subprocess.Popen[str], errors: IO[str]) -> Sequence[str]:
+def _shown(process: subprocess.Popen[str], errors: IO[str], quiet: bool) -> Sequence[str]:
     """Its output as it comes; the end of its error output when it is over."""
     assert process.stdout is not None
     with process.stdout:
         for line in process.stdout:
-            click.echo(line, nl=False)
+            if not quiet:
+                click.echo(line, nl=False)
     process.wait()
     errors.seek(0)
     return [line.rstrip() for line in errors if line.strip()][-_LAST_LINES:]
 
 
 @contextmanager
-def _settings(config: NodeConfig) -> Iterator[tuple[Path, Path]]:
+def settings_of(config: NodeConfig) -> Iterator[tuple[Path, Path]]:
     """A file with the worker's settings, for this user alone (it may hold a password), and a place for its answer."""
     run = config.node.data / "run"
     run.mkdir(parents=True, exist_ok=True)

@@ -7,39 +7,82 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dicom_node.commands.card import operating_points
+from dicom_node.commands.printing import moment
 from storage.facts.prediction import Measurement, Prediction, Status
-from storage.facts.release import PackageVersion
+from storage.facts.release import KeptProof, KeptTrial, PackageVersion, Trial
 
 Pair = tuple[Prediction, Prediction]  #: of the version in use and of the other, on the same series
 
-_PLACEHOLDERS = ("todo", "tbd", "?", "-", "n/a", "none")
+_PLACEHOLDERS = ("", "?", "-", "n/a", "none", "unknown")
+_TO_DO = ("todo", "tbd", "fixme", "xxx")  #: how a source begins that somebody still has to write
 _LIMITS = 1.96  #: standard deviations around the mean difference (Bland and Altman 1986, Lancet 1:307)
 
 
-def obstacles(version: PackageVersion) -> Iterator[str]:
-    """Why the version must not be brought into use; none where it may."""
-    if version.manifest.get("weights") and not version.proofs:
-        yield f"it was never proved on this installation: `dicom-node models prove {version.reference}`"
+def obstacles(version: PackageVersion, *, is_waived: bool = False) -> Iterator[str]:
+    """Why the version must not be brought into use, and what to run; none where it may.
+
+    ``is_waived``: somebody answers for a version that brings no self-test.
+    """
+    prove = f"`dicom-node models prove {version.reference}`"
+    if is_waived and version.has_self_test:
+        yield f"it brings a self-test, which nobody can waive: {prove}, and promote it without --without-self-test"
+    if not version.has_self_test and not is_waived:
+        yield (
+            "it brings no self-test: add a [selftest] to its model.toml under a new version, or answer for it with "
+            "--without-self-test REASON"
+        )
+    elif version.has_self_test and version.doubt:
+        yield f"{version.doubt}: {prove}"
+    elif version.manifest.get("weights") and not version.proofs:
+        yield f"it was never proved at this installation: {prove}"
     for proof in version.proofs:
         if not proof.passed:
-            yield f"its proof on {proof.device} failed: see `dicom-node models show {version.reference}`"
+            faults = "; ".join(map(str, proof.document.get("faults", ()))) or "no fault was noted"
+            yield f"its proof on {proof.device} failed ({faults}): mend it under a new version, then {prove}"
     for decides, threshold, source, _ in operating_points(version.manifest):
-        if source.strip().lower().rstrip(".") in ("", *_PLACEHOLDERS):
-            yield f"the threshold of {decides} ({threshold}) has no source in its manifest: say where it comes from"
+        if _is_placeholder(source):
+            yield (
+                f"the threshold of {decides} ({threshold}) has no source in its manifest: say where it comes from, "
+                f"under a new version; `dicom-node models validate {version.reference}` measures it on your own cases"
+            )
 
 
-def evidence(version: PackageVersion, pairs: Sequence[Pair]) -> dict[str, Any]:
+def _is_placeholder(source: str) -> bool:
+    text = source.strip().lower().rstrip(".")
+    return text in _PLACEHOLDERS or text.startswith(_TO_DO)
+
+
+def evidence(version: PackageVersion, pairs: Sequence[Pair], trials: Sequence[KeptTrial] = ()) -> dict[str, Any]:
     """What is shown before a decision and kept with it, as plain data."""
     return {
         "digest": version.digest,
         "signed by": version.signer or "nobody",
         "proofs": {p.device: "passed" if p.passed else "failed" for p in version.proofs},
+        "self-test": version.doubt or [_passed(p) for p in version.proofs if p.passed and p.document.get("tested")],
+        "validations": [validated(trial) for trial in trials if trial.trial is Trial.VALIDATED],
         "validation report": version.report[:2000],
         "thresholds": [
             {"decides": decides, "threshold": value, "source": source, "metrics": metrics}
             for decides, value, source, metrics in operating_points(version.manifest)
         ],
         "agreement": agreement(pairs),
+    }
+
+
+def _passed(proof: KeptProof) -> dict[str, Any]:
+    return {"device": proof.device, "at": proof.at, "digest": str(proof.document.get("digest", ""))}
+
+
+def validated(trial: KeptTrial) -> dict[str, Any]:
+    """A validation in a few facts: which report, on how many series, when, and what came out."""
+    found = trial.document
+    return {
+        "digest": found["digest"],
+        "series": found["series"],
+        "truth": found["truth"],
+        "by": trial.author,
+        "at": trial.at,
+        "results": [f"{one['target']}: {one['summary']}" for one in found["results"]],
     }
 
 
@@ -96,13 +139,21 @@ def told(found: Mapping[str, Any], before: str) -> Iterator[str]:
     proofs = [f"{device} {outcome}" for device, outcome in found["proofs"].items()]
     yield f"digest      {found['digest'][:12]}, signed by {found['signed by']}"
     yield f"proof       {', '.join(proofs) or 'none'}"
+    passed = found["self-test"]
+    if isinstance(passed, str):
+        yield f"self-test   {passed}"
+    else:
+        yield from (f"self-test   passed on {one['device']}, {moment(one['at'])}" for one in passed)
+    for one in found["validations"]:
+        yield f"validated   {moment(one['at'])} by {one['by']} on {one['series']} series (report {one['digest'][:12]})"
+        yield from (f"            {line}" for line in one["results"])
     for point in found["thresholds"]:
         yield f"threshold   {point['decides']}: {point['threshold']}"
         yield f"            source: {' '.join(point['source'].split())}"
         if point["metrics"]:
             yield f"            {point['metrics']}"
     report = [line for line in found["validation report"].splitlines() if line.strip()]
-    yield f"validation  {report[0].lstrip('# ') if report else 'the package has no validation report'}"
+    yield f"its report  {report[0].lstrip('# ') if report else 'the package has no validation report'}"
     yield from (f"            {line}" for line in report[1:13])
     yield from _told_agreement(found["agreement"], before)
 

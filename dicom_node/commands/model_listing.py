@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 
 import click
 
-from dicom_node.commands.card import Card, card_of
+from dicom_node.commands.card import card_of
+from dicom_node.commands.card_writing import lines_of, write_card
 from dicom_node.commands.opening import open_ledger
 from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, table
 from dicom_node.commands.rule_completion import model_names
-from storage.facts.errors import Misconfigured, Rejected, Transient
-from storage.facts.release import PackageVersion
+from storage.facts.errors import Rejected
+from storage.facts.release import KeptProof, PackageVersion
 from storage.facts.wire import to_json
 
 
@@ -50,7 +50,13 @@ def _standing(version: PackageVersion) -> str:
 def _proved(version: PackageVersion) -> str:
     if not version.proofs:
         return "-"
-    return ", ".join(f"{p.device}{'' if p.passed else ' FAILED'}" for p in version.proofs)
+    return ", ".join(f"{p.device}{_outcome(p)}" for p in version.proofs)
+
+
+def _outcome(proof: KeptProof) -> str:
+    if not proof.passed:
+        return " FAILED"
+    return "" if proof.document.get("tested") else " (no self-test)"
 
 
 @click.command()
@@ -63,48 +69,18 @@ def show(path: Path, reference: str, card: Path | None, as_json: bool) -> None:
     with open_ledger(path) as ledger, ledger.begin_reading() as tx:
         version = tx.catalogue.package_version(reference)
         releases = tx.catalogue.releases(version.package)
+        trials = tx.catalogue.trials(version.package, version.version)
     if as_json:
-        click.echo(json.dumps(to_json(version), indent=2, sort_keys=True, ensure_ascii=False))
+        document = {**to_json(version), "trials": to_json(trials)}
+        click.echo(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
         return
-    made = card_of(version, releases)
+    made = card_of(version, releases, trials)
     if card is None:
-        for line in _lines(made):
+        for line in lines_of(made):
             click.echo(line)
         return
-    _write(card, made)
+    write_card(card, made)
     click.echo(f"{card}: the card of {version.reference}")
-
-
-def _lines(card: Card) -> Iterator[str]:
-    yield card.title
-    yield card.subtitle
-    yield f"{'for research' if card.is_research else 'for clinical use'}; {card.standing}"
-    for section in card.sections:
-        yield ""
-        yield section.title.upper()
-        for text in section.paragraphs:
-            yield from (f"  {line}" for line in text.splitlines())
-        for found in section.tables:
-            for row in found.rows:
-                yield "  " + " | ".join(cell for cell in row if cell)
-
-
-def _write(file: Path, card: Card) -> None:
-    # Only a card that is written needs its renderer.
-    if file.suffix == ".html":
-        from dicom_node.commands.card_html import html_of
-
-        content = html_of(card).encode()
-    elif file.suffix == ".pdf":
-        from dicom_node.commands.card_pdf import pdf_of
-
-        content = pdf_of(card, datetime.datetime.now(datetime.UTC))
-    else:
-        raise Misconfigured(f"{file}: a card is written as .html or .pdf")
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise Transient(f"{file} cannot be written: {error.strerror}") from error
 
 
 @click.command()

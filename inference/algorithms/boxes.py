@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+TINY = 1e-12  #: weight of a box without any probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,48 +57,50 @@ def fuse(models: Sequence[Boxes], least: float) -> Boxes:
     Boxes that overlap a cluster by more than ``least`` join it; corners are means weighted by score. A cluster's score
     is its mean, less in the measure in which models did not see it. Best first.
     """
-    dimensions = models[0].low.shape[1]
-    given = [(box, number) for number, boxes in enumerate(models) for box in _rows(boxes)]
-    given.sort(key=lambda one: -one[0][-1])
-    clusters: list[list[Floats]] = []
-    seen: list[set[int]] = []
-    for box, number in given:
-        found = _nearest(box, clusters, least, dimensions)
-        if found is None:
-            clusters.append([box])
-            seen.append({number})
-        else:
-            clusters[found].append(box)
-            seen[found].add(number)
-    fused = [_mean(cluster) for cluster in clusters]
-    scores = np.array([f[-1] * len(s) / len(models) for f, s in zip(fused, seen, strict=True)], np.float64)
-    corners = np.array([f[:-1] for f in fused], np.float64).reshape(-1, 2 * dimensions)
-    order = np.argsort(-scores, kind="stable")
-    return Boxes(low=corners[order, :dimensions], high=corners[order, dimensions:], scores=scores[order])
+    rows = np.concatenate([np.concatenate([one.low, one.high, one.scores[:, None]], axis=1) for one in models])
+    owners = np.repeat(np.arange(len(models)), [len(one) for one in models])
+    order = np.argsort(-rows[:, -1], kind="stable")
+    clusters = _Clusters(len(rows), rows.shape[1] // 2, len(models))
+    for row, owner in zip(rows[order], owners[order], strict=True):
+        clusters.add(row, owner, least)
+    return clusters.boxes()
 
 
-def _rows(boxes: Boxes) -> list[Floats]:
-    return list(np.concatenate([boxes.low, boxes.high, boxes.scores[:, None]], axis=1))
+class _Clusters:
+    """Sums from which the mean box of each cluster follows."""
 
+    def __init__(self, most: int, dimensions: int, models: int) -> None:
+        self._count, self._dimensions = 0, dimensions
+        self._corners = np.zeros((most, 2 * dimensions))
+        self._weights, self._scores, self._members = np.zeros(most), np.zeros(most), np.zeros(most)
+        self._seen = np.zeros((most, models), bool)
 
-def _nearest(box: Floats, clusters: list[list[Floats]], least: float, dimensions: int) -> int | None:
-    if not clusters:
-        return None
-    means = np.array([_mean(cluster) for cluster in clusters])
-    shared = overlap(_boxes(box[None], dimensions), _boxes(means, dimensions))[0]
-    best = int(np.argmax(shared))
-    return best if shared[best] > least else None
+    def add(self, row: Floats, owner: int, least: float) -> None:
+        """Put one box (corners, score) of one model into the cluster that it overlaps most, or into a new one."""
+        shared = overlap(self._boxes(row[None, :-1], row[None, -1]), self._means())[0]
+        at = int(np.argmax(shared)) if shared.size and shared.max() > least else self._count
+        self._count = max(self._count, at + 1)
+        weight = max(float(row[-1]), TINY)
+        self._corners[at] += weight * row[:-1]
+        self._weights[at] += weight
+        self._scores[at] += row[-1]
+        self._members[at] += 1
+        self._seen[at, owner] = True
 
+    def boxes(self) -> Boxes:
+        """The clusters, best first."""
+        means = self._means()
+        scores = means.scores * self._seen[: self._count].mean(axis=1)
+        order = np.argsort(-scores, kind="stable")
+        return Boxes(low=means.low[order], high=means.high[order], scores=scores[order])
 
-def _mean(cluster: list[Floats]) -> Floats:
-    rows = np.array(cluster)
-    weights = rows[:, -1] if rows[:, -1].sum() > 0 else np.ones(len(rows))
-    corners = np.average(rows[:, :-1], axis=0, weights=weights)
-    return np.asarray(np.r_[corners, rows[:, -1].mean()], np.float64)
+    def _means(self) -> Boxes:
+        some = slice(self._count)
+        corners = self._corners[some] / self._weights[some, None]
+        return self._boxes(corners, self._scores[some] / self._members[some])
 
-
-def _boxes(rows: Floats, dimensions: int) -> Boxes:
-    return Boxes(low=rows[:, :dimensions], high=rows[:, dimensions : 2 * dimensions], scores=rows[:, -1])
+    def _boxes(self, corners: Floats, scores: Floats) -> Boxes:
+        return Boxes(low=corners[:, : self._dimensions], high=corners[:, self._dimensions :], scores=scores)
 
 
 def _size(boxes: Boxes) -> Floats:

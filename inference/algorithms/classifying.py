@@ -5,34 +5,26 @@ Calibration, operating points and abstention are the manifest's and are applied 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from inference.algorithms.explaining import explained
 from inference.algorithms.raw import Map, Raw
-from inference.explain.saliency import GRAD_CAM, GRAD_CAM_PP, SCORE_CAM, enlarged, grad_cam, grad_cam_pp, score_cam
-from inference.explain.uncertainty import energy
+from inference.explain.uncertainty import ENSEMBLE, MONTE_CARLO, energy, spread
 from inference.imaging.volume import Volume
-from inference.networks.device import memory
-from inference.networks.formats import Net
-from inference.networks.forward import Opened, activated, answer_of, open_network, whole
-from inference.packages.network import Classification, Saliency
+from inference.networks.forward import Opened, activated, answer_of, open_network
+from inference.packages.network import Classification
 from inference.packages.package import Package
 from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured, Rejected
-from storage.facts.prediction import Shown
 
 Floats = npt.NDArray[np.float64]
-_METHODS: Mapping[str, tuple[Callable[..., torch.Tensor], str]] = {
-    "grad-cam": (grad_cam, GRAD_CAM),
-    "grad-cam++": (grad_cam_pp, GRAD_CAM_PP),
-    "score-cam": (score_cam, SCORE_CAM),
-}
 SHOWN_FROM = 0.5  #: raw probability of a condition from which it is worth a map
 MOST_MAPS = 4  #: a reader turns no more pages
 
@@ -53,7 +45,8 @@ def classify(volume: Volume, package: Package, runtime: Runtime, output: Classif
     """
     opened = open_network(volume, package, runtime)
     with _dropping(opened, output.passes):
-        answer = answer_of(opened, runtime.checkpoint, output.passes)
+        answers = [answer_of(one, runtime.checkpoint) for one in _members(opened) for _ in range(output.passes)]
+    answer = torch.stack(answers).mean(dim=0)
     values = answer.double().cpu().numpy()
     if not np.isfinite(values).all():
         raise Rejected("The network gave values that are no numbers; its result is withheld.")
@@ -63,14 +56,44 @@ def classify(volume: Volume, package: Package, runtime: Runtime, output: Classif
     maps: tuple[Map, ...] = ()
     if output.saliency is not None:
         runtime.checkpoint()
-        maps = tuple(_explained(opened, output.saliency, said) for said in _worth_showing(output, chances))
+        maps = tuple(
+            explained(opened, output.saliency, said.key, said.element) for said in _worth_showing(output, chances)
+        )
     return Raw(
         classes={output.grade: tuple(map(float, chances))} if output.grade else {},
         chances={key: float(chance) for key, chance in zip(output.conditions, chances, strict=False) if key},
         energies=energies,
         maps=maps,
+        warnings=tuple(_disagreements(opened, output, answers)),
         device=str(opened.nets.device),
     )
+
+
+def _members(opened: Opened) -> Iterator[Opened]:
+    """Each model of the ensemble by itself."""
+    for net in opened.nets.members:
+        yield replace(opened, nets=replace(opened.nets, members=(net,)))
+
+
+def _disagreements(opened: Opened, output: Classification, answers: Sequence[torch.Tensor]) -> Iterator[str]:
+    """What the reader should know of answers that are means of unlike ones."""
+    if output.disagreement is None or len(answers) < 2:
+        return
+    said = np.stack([activated(opened.network, one.double(), 0).cpu().numpy() for one in answers])
+    citation = ENSEMBLE if output.passes == 1 else MONTE_CARLO
+    if output.activation == "sigmoid":
+        samples = {
+            key: np.stack([1 - said[:, n], said[:, n]], axis=-1) for n, key in enumerate(output.conditions) if key
+        }
+    else:
+        samples = {output.grade or "these conditions": said}
+    for key, each in samples.items():
+        doubt = float(spread(each).disagreement)
+        if doubt > output.disagreement:
+            yield (
+                f"The {len(answers)} answers for {key} disagree by {doubt:.2f} of 1 (a warning is given from "
+                f"{output.disagreement:g}; {citation}): their mean says less than its number."
+            )
 
 
 def _require_as_many(package: Package, output: Classification, chances: Floats) -> None:
@@ -124,36 +147,3 @@ def _worth_showing(output: Classification, chances: Floats) -> list[_Said]:
         return [_Said(key=output.grade, element=best)]
     asked = [_Said(key=key, element=n) for n, key in enumerate(output.conditions) if key and chances[n] >= SHOWN_FROM]
     return sorted(asked, key=lambda said: -chances[said.element])[:MOST_MAPS]
-
-
-def _explained(opened: Opened, saliency: Saliency, said: _Said) -> Map:
-    """What moved one element of the first model's answer, on the grid of the series."""
-    net = opened.nets.members[0]
-    layer = _layer(net, saliency.layer)
-    method, citation = _METHODS[saliency.method]
-    cumulative = getattr(opened.network.output, "activation", "") == "cumulative"
-
-    def score(answer: torch.Tensor) -> torch.Tensor:
-        elements = net.pick(answer)[0]
-        return elements[: said.element].sum() - elements[said.element :].sum() if cumulative else elements[said.element]
-
-    with memory("the map of what moved the answer"):
-        image = whole(opened)
-        found = enlarged(method(net.module, layer, image, score), image.shape[2:]).cpu().numpy()
-    grid = found if found.ndim == 3 else found[None]
-    back = opened.way.back(grid[None])[0]
-    return Map(
-        shown=Shown.SALIENCY,
-        label=f"Saliency for {said.key}"[:64],
-        method=citation,
-        voxels=back.clip(0.0, 1.0),
-        explains=said.key,
-    )
-
-
-def _layer(net: Net, name: str) -> nn.Module:
-    modules: dict[str, nn.Module] = dict(net.module.named_modules()) if net.module is not None else {}
-    if not name or name not in modules or isinstance(net.module, torch.jit.ScriptModule):
-        known = ", ".join([key for key in modules if key][-5:]) or "none"
-        raise Misconfigured(f"saliency needs a state dict whose network has a layer {name!r} (its last ones: {known})")
-    return modules[name]

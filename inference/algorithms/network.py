@@ -1,4 +1,4 @@
-"""Runs the network that a package declares: segmentation, classification, detection and regression."""
+"""Runs the network that a package declares: segmentation, classification, detection, regression, enhancement."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import numpy.typing as npt
 
 from inference.algorithms.classifying import classify
 from inference.algorithms.detecting import detect
+from inference.algorithms.enhancing import enhance
 from inference.algorithms.raw import Raw
 from inference.imaging.volume import Volume
 from inference.networks.forward import open_network, vector
 from inference.networks.segment import segment
-from inference.packages.network import Classification, Detecting, Measure, Regression, Segmentation
+from inference.packages.network import Classification, Detecting, Enhancing, Measure, Regression, Segmentation
 from inference.packages.package import Package
 from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured, Rejected
@@ -29,10 +30,12 @@ def run(volume: Volume, package: Package, runtime: Runtime) -> Raw:
             return classify(volume, package, runtime, output)
         case Detecting() as output:
             return detect(volume, package, runtime, output)
+        case Enhancing() as output:
+            return enhance(volume, package, runtime, output)
         case _:
             raise Misconfigured(
                 f"{package.manifest.id}: algorithm network runs a [network] whose output is a segmentation, "
-                "classification, detection or regression"
+                "classification, detection, regression or enhancement"
             )
 
 

@@ -23,10 +23,11 @@ from inference.algorithms.raw import Raw
 from inference.algorithms.registry import find
 from inference.imaging.volume import Volume, load
 from inference.networks.device import device_of
+from inference.packages.expected import missed
 from inference.packages.network import Limits, Network, Variant
 from inference.packages.package import Package
 from inference.packages.selftest import SelfTest
-from inference.runtime import Models, Runtime
+from inference.runtime import Kept, Runtime
 from storage.facts.errors import Misconfigured, Rejected
 from storage.facts.prediction import Frame
 
@@ -93,11 +94,11 @@ def prove(package: Package, runtime: Runtime) -> Proof:
     )
     if test is None:
         return replace(proof, notes=("there is no [selftest]: that it works as in training was not shown",))
-    runtime = replace(runtime, models=_Kept())
+    runtime = replace(runtime, models=Kept())
     try:
         case = read_case(package, test)
         plain, trial = _timed(case, package, runtime, ())
-        faults = tuple(_faults(test, case, plain))
+        faults = tuple(_faults(package, test, case, plain))
         notes = _storage_notes(case, plain, package, runtime)
     except (Misconfigured, Rejected) as error:
         return replace(proof, faults=(str(error),))
@@ -155,18 +156,6 @@ def turned(volume: Volume, mask: Labels | None = None) -> tuple[Volume, Labels |
     return other, None if mask is None else turn(mask)
 
 
-class _Kept(Models):
-    """Keeps what was loaded until the proof is done."""
-
-    def __init__(self) -> None:
-        self._models: dict[Any, Any] = {}
-
-    def get(self, key: Any, load: Any) -> Any:
-        if key not in self._models:
-            self._models[key] = load()
-        return self._models[key]
-
-
 def _timed(case: Case, package: Package, runtime: Runtime, variant: tuple[Variant, ...]) -> tuple[Raw, Trial]:
     run = find(package.manifest.algorithm)
     chosen = replace(runtime, variant=variant)
@@ -222,15 +211,13 @@ def _trial(
     return replace(trial, agreement=agreement, difference=difference, fault=fault)
 
 
-def _faults(test: SelfTest, case: Case, raw: Raw) -> list[str]:
+def _faults(package: Package, test: SelfTest, case: Case, raw: Raw) -> list[str]:
     """How the answer differs from the expected one."""
     if raw.refusal is not None:
         return [f"the self-test is refused: {raw.refusal.text}"]
-    faults = []
-    for key, expected in test.values.items():
-        found = raw.values.get(key)
-        if found is None or not abs(found - expected) <= test.tolerance * abs(expected):
-            faults.append(f"{key} is {found}, should be {expected:g} within {test.tolerance:.1%}")
+    faults = list(missed(package.manifest, test, raw, case.volume.affine))
+    if case.mask is None and not (test.values or test.chances or test.grades or test.detections):
+        return ["the self-test expects nothing: give it values, chances, grades, detections or a mask"]
     if case.mask is None:
         return faults
     if raw.mask is None:

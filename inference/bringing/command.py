@@ -10,12 +10,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inference.bringing.limits import confine, run_apart
 from inference.config import WorkerConfig, load
 from storage.exits import CONFIGURATION, TEMPORARY
 from storage.facts.errors import NodeError, Transient
+
+if TYPE_CHECKING:
+    from inference.packages.package import Package
+    from inference.runtime import Runtime
 
 Work = Callable[[argparse.Namespace, WorkerConfig], Mapping[str, Any]]
 
@@ -60,6 +64,16 @@ def _parser() -> argparse.ArgumentParser:
     again = command("prove-again", _prove_again, "prove a package of the models folder, within limits")
     again.add_argument("package")
     again.add_argument("version")
+    judged = command("validate", _validate, "run a package on studies whose truth is known")
+    timed = command("benchmark", _benchmark, "measure a package's time and memory")
+    for made in (judged, timed):
+        made.add_argument("package")
+        made.add_argument("version")
+        made.add_argument("--proven", action="append", default=[], metavar="KIND=VARIANTS")
+    judged.add_argument("folder", type=Path)
+    judged.add_argument("truth", type=Path)
+    timed.add_argument("--series", type=Path)
+    timed.add_argument("--rounds", type=int, default=5)
     foreign = command("import", _import, "make a package of a MONAI bundle or an nnU-Net v2 folder")
     foreign.add_argument("source", type=Path)
     foreign.add_argument("target", type=Path)
@@ -107,6 +121,39 @@ def _prove(given: argparse.Namespace, config: WorkerConfig) -> Mapping[str, Any]
     from inference.bringing.proving import proof_of
 
     return proof_of(given.folder, config)
+
+
+def _validate(given: argparse.Namespace, config: WorkerConfig) -> Mapping[str, Any]:
+    from inference.bringing.validation.report import validate
+
+    package, runtime = _opened(given, config)
+    return validate(package, given.folder, given.truth, runtime, _say)
+
+
+def _benchmark(given: argparse.Namespace, config: WorkerConfig) -> Mapping[str, Any]:
+    from inference.bringing.benchmark import benchmark
+
+    package, runtime = _opened(given, config)
+    return benchmark(package, given.series, runtime, given.rounds, _say)
+
+
+def _opened(given: argparse.Namespace, config: WorkerConfig) -> tuple[Package, Runtime]:
+    """A package of the models folder, and a runtime as a slot of this worker has it."""
+    from inference.packages.store import PackageStore
+    from inference.runtime import Kept, Runtime
+
+    package = PackageStore(config.models, trusted=config.required_keys).get(given.package, given.version)
+    variant: tuple[str, ...] = ()
+    if package.manifest.weights:
+        import torch
+
+        from inference.networks.device import device_of
+
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        proven = dict(one.partition("=")[::2] for one in given.proven)
+        variant = tuple(filter(None, proven.get(device_of(config.device).type, "").split(",")))
+    return package, Runtime(device=config.device, models=Kept(), variant=variant)
 
 
 def _import(given: argparse.Namespace, _config: WorkerConfig) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ largest 1, unless there is nothing to show.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -114,6 +114,14 @@ def _watched(network: nn.Module, layer: nn.Module, image: Tensor) -> tuple[Tenso
     if not seen:
         raise ValueError("the layer is no part of the network's forward pass")
     return seen[-1], out
+
+
+def watched(call: Callable[[Tensor], object], layers: Sequence[nn.Module], image: Tensor) -> list[Tensor]:
+    """What some layers give out when a network sees an image; those that it does not use give nothing."""
+    with ExitStack() as stack:
+        seen = [stack.enter_context(_kept(layer)) for layer in layers]
+        call(image)
+    return [given[-1] for given in seen if given]
 
 
 @contextmanager

@@ -128,14 +128,15 @@ def _projection(planes: Sequence[Plane]) -> Stack:
 def _require_common(planes: Sequence[Plane]) -> None:
     if len(planes) < FEWEST_FRAMES:
         raise Irregular(INCOMPLETE, f"The series has {len(planes)} slices: a volume needs {FEWEST_FRAMES} at least.")
-    first = planes[0]
     if len({p.frame_of_reference for p in planes}) > 1:
         raise Irregular(INCORRECTLY_FORMATTED, "The images of the series have different frames of reference.")
     if len({(p.rows, p.columns) for p in planes}) > 1:
         raise Irregular(INCORRECTLY_FORMATTED, "The images of the series have different numbers of rows or columns.")
-    if not all(np.allclose(p.spacing, first.spacing, rtol=1e-3, atol=0) for p in planes):
+    spacings = np.array([p.spacing for p in planes])
+    if not np.allclose(spacings, spacings[0], rtol=1e-3, atol=0):
         raise Irregular(INCORRECTLY_FORMATTED, "The images of the series have different pixel spacings.")
-    if not all(np.allclose(p.orientation, first.orientation, rtol=0, atol=SAME_DIRECTION) for p in planes):
+    orientations = np.array([p.orientation for p in planes])
+    if not np.allclose(orientations, orientations[0], rtol=0, atol=SAME_DIRECTION):
         raise Irregular(
             INCORRECTLY_FORMATTED,
             "The images of the series have different orientations (a localizer among them?): send one stack a series.",
@@ -152,7 +153,7 @@ def _measure(planes: Sequence[Plane], positions: Vector, normal: Vector) -> Geom
     length = float(np.linalg.norm(line))
     tilt = math.degrees(math.acos(min(1.0, abs(float(line @ normal)) / length))) if length > SAME_PLACE_MM else 0.0
     return Geometry(
-        orientation=_name(normal),
+        orientation=name_of(normal),
         frames=len(planes),
         rows=planes[0].rows,
         columns=planes[0].columns,
@@ -168,6 +169,7 @@ def _measure(planes: Sequence[Plane], positions: Vector, normal: Vector) -> Geom
     )
 
 
-def _name(normal: Vector) -> str:
+def name_of(normal: Vector) -> str:
+    """The anatomical name of planes with that normal (a unit vector, LPS)."""
     axis = int(np.argmax(np.abs(normal)))
     return _NAMES[axis] if abs(normal[axis]) >= PLANE_LIMIT else "oblique"

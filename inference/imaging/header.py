@@ -24,12 +24,12 @@ _ENHANCED = {
 
 def find(header: Dataset, keyword: str) -> Any:
     """The value of an attribute, or None where it is absent or empty; of frames, the first speaks for all."""
-    value = _read(header, keyword)
+    value = value_of(header, keyword)
     if value is not None:
         return value
     for item in _macros(header):
         for name in (keyword, _ENHANCED.get(keyword)):
-            value = _read(item, name) if name else None
+            value = value_of(item, name) if name else None
             if value is not None:
                 return value
     return None
@@ -62,16 +62,16 @@ def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
 
 def groups_of(header: Dataset, frame: int) -> tuple[Dataset, ...]:
     """The functional groups of one frame (0-based): its own before the shared ones."""
-    own = _read(header, "PerFrameFunctionalGroupsSequence") or []
-    shared = _read(header, "SharedFunctionalGroupsSequence") or []
+    own = value_of(header, "PerFrameFunctionalGroupsSequence") or []
+    shared = value_of(header, "SharedFunctionalGroupsSequence") or []
     return (*own[frame : frame + 1], *shared[:1])
 
 
 def macro(groups: tuple[Dataset, ...], sequence: str, keyword: str) -> Any:
     """An attribute of one functional group macro, e.g. PlanePositionSequence / ImagePositionPatient, or None."""
     for group in groups:
-        for item in _read(group, sequence) or []:
-            value = _read(item, keyword)
+        for item in value_of(group, sequence) or []:
+            value = value_of(item, keyword)
             if value is not None:
                 return value
     return None
@@ -81,12 +81,12 @@ def _macros(header: Dataset) -> Iterator[Dataset]:
     """The first item of every functional group macro of the first frame."""
     for group in groups_of(header, 0):
         for tag in group.keys():  # noqa: SIM118 -- iterating a Dataset converts every value
-            value = _read(group, tag)
+            value = value_of(group, tag)
             if isinstance(value, Sequence):
                 yield value[0]
 
 
-def _read(dataset: Dataset, key: Any) -> Any:
+def value_of(dataset: Dataset, key: Any) -> Any:
     """One value, or None where it is absent, empty or unreadable."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote element values

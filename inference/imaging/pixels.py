@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
@@ -27,9 +28,13 @@ from pydicom.uid import (
 )
 
 from inference.imaging.border import reading
+from inference.imaging.header import value_of
 from inference.imaging.irregular import NOT_SUPPORTED, Irregular
+from inference.imaging.scan import Scanned, is_native, numbers_of, scan, tags_of
 
 Pixels = npt.NDArray[Any]
+_SHAPE = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel", "PixelRepresentation")
+_DESCRIBED = tags_of((*_SHAPE, "NumberOfFrames", "PixelPaddingValue", "PixelPaddingRangeLimit"))
 
 #: pydicom's own order of decoders is slow for RLE and inexact for JPEG, so each transfer syntax names its one.
 _PLUGINS: dict[UID, str] = {
@@ -54,11 +59,38 @@ def stored_frames(path: Path, indices: list[int]) -> Iterator[tuple[int, Pixels,
     Raises Irregular where pixels are missing, in colour or undecodable, Transient where the file is gone.
     """
     with reading(path, "the pixels"):
+        scanned = scan(path, _DESCRIBED)
+        plain = None if scanned is None else _native(path, scanned)
+        if scanned is not None and plain is not None:
+            for index in indices:
+                pixels = _without_overlay(scanned.dataset, plain[index])
+                yield index, pixels, _padding(scanned.dataset, pixels)
+            return
         dataset = pydicom.dcmread(path)
         if dataset.get("SamplesPerPixel", 1) != 1 or "PixelData" not in dataset:
             raise Irregular(NOT_SUPPORTED, f"Image {dataset.get('SOPInstanceUID')} has no grey-scale pixels.")
         for index, pixels in _decoded(dataset, indices):
             yield index, pixels, _padding(dataset, pixels)
+
+
+def _native(path: Path, scanned: Scanned) -> Pixels | None:
+    """All frames of an uncompressed object; None where they have to be left to pydicom."""
+    header = scanned.dataset
+    given = [numbers_of(header, keyword) for keyword in _SHAPE]
+    if scanned.pixels is None or not is_native(scanned.syntax) or any(one is None or len(one) != 1 for one in given):
+        return None
+    rows, columns, allocated, stored, high, samples, signed = (int(one[0]) for one in given if one)
+    plain = allocated in (8, 16) and 0 < stored <= high + 1 <= allocated and (samples, signed >> 1) == (1, 0)
+    frames = int(value_of(header, "NumberOfFrames") or 1)
+    count = frames * rows * columns
+    if not plain or count < 1 or count * allocated // 8 > scanned.length:
+        return None
+    kind = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
+    if frames > 1:
+        fits = path.stat().st_size >= scanned.pixels + count * kind.itemsize
+        return np.memmap(path, kind, "r", offset=scanned.pixels, shape=(frames, rows, columns)) if fits else None
+    pixels = np.fromfile(path, kind, count, offset=scanned.pixels)
+    return pixels.reshape(1, rows, columns) if pixels.size == count else None
 
 
 def _decoded(dataset: Dataset, indices: list[int]) -> Iterator[tuple[int, Pixels]]:

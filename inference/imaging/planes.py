@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from pydicom.dataset import Dataset
 from inference.imaging.border import reading
 from inference.imaging.header import groups_of, macro
 from inference.imaging.irregular import INCOMPLETE, INCORRECTLY_FORMATTED, NOT_SUPPORTED, Irregular
+from inference.imaging.marks import FRAME_TYPES, KEYWORDS
 from inference.imaging.projection import direction, is_projection, pixel_spacing
+from inference.imaging.scan import numbers_of, scan, tags_of
 from storage.facts.prediction import Frame
 
 #: What is read of every object; of one, the whole header is kept.
@@ -36,7 +38,9 @@ _TAGS = [
     "RescaleIntercept",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    *KEYWORDS,
 ]
+_WANTED = tags_of(_TAGS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,27 @@ class Headers:
         """Every image plane, in the order of the objects. Raises Irregular where one has no geometry."""
         return tuple(plane for path, header in self.objects for plane in _planes(path, header))
 
+    def by_path(self) -> Mapping[Path, Dataset]:
+        """What was read of each object."""
+        return dict(self.objects)
+
+    def of(self, planes: Sequence[Plane]) -> Dataset:
+        """The whole header of the middle one of some planes, for which the groups of its frame speak alone.
+
+        Raises as ``read_headers`` does.
+        """
+        plane = planes[len(planes) // 2]
+        with reading(plane.path, "the header"):
+            whole = pydicom.dcmread(plane.path, stop_before_pixels=True)
+        if plane.frame.number is None:
+            return whole
+        own = groups_of(whole, plane.index)
+        frame_type = next(iter(found for kind in FRAME_TYPES if (found := macro(own, kind, "FrameType"))), None)
+        if frame_type is not None:
+            whole.ImageType = frame_type  # of the object it may be MIXED (PS3.3 C.8.16.1)
+        whole.PerFrameFunctionalGroupsSequence = [whole.PerFrameFunctionalGroupsSequence[plane.index]]
+        return whole
+
 
 def read_headers(paths: Sequence[Path]) -> Headers:
     """Headers of every object. Raises Irregular when none is there or one is unreadable, Transient when one is gone."""
@@ -77,11 +102,19 @@ def read_headers(paths: Sequence[Path]) -> Headers:
     objects = []
     for path in paths:
         with reading(path, "the header"):
-            objects.append((path, pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))))
+            objects.append((path, _header(path)))
     middle = paths[len(paths) // 2]
     with reading(middle, "the header"):
         representative = pydicom.dcmread(middle, stop_before_pixels=True)
     return Headers(representative=representative, objects=tuple(objects))
+
+
+def _header(path: Path) -> Dataset:
+    """What is read of an object."""
+    scanned = scan(path, _WANTED)
+    if scanned is not None:
+        return scanned.dataset
+    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
 
 
 def _planes(path: Path, header: Dataset) -> Iterator[Plane]:
@@ -104,7 +137,7 @@ def _plane(path: Path, header: Dataset, index: int, frames: int | None) -> Plane
     groups = groups_of(header, index) if frames else ()
 
     def get(sequence: str, keyword: str) -> Any:
-        return macro(groups, sequence, keyword) if groups else header.get(keyword)
+        return macro(groups, sequence, keyword) if groups else numbers_of(header, keyword)
 
     position = get("PlanePositionSequence", "ImagePositionPatient")
     orientation = get("PlaneOrientationSequence", "ImageOrientationPatient")
@@ -125,9 +158,9 @@ def _plane(path: Path, header: Dataset, index: int, frames: int | None) -> Plane
             position=tuple(map(float, position)),
             orientation=tuple(map(float, orientation)),
             spacing=(float(spacing[0]), float(spacing[1])),
-            thickness=None if thickness in (None, "") else float(thickness),
-            rows=int(header.Rows),
-            columns=int(header.Columns),
+            thickness=None if thickness is None else _one(thickness),
+            rows=int(_one(numbers_of(header, "Rows"))),
+            columns=int(_one(numbers_of(header, "Columns"))),
             frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
             slope=_or(get("PixelValueTransformationSequence", "RescaleSlope"), 1.0),
             intercept=_or(get("PixelValueTransformationSequence", "RescaleIntercept"), 0.0),
@@ -172,8 +205,15 @@ def _sound(header: Dataset, plane: Plane) -> Plane:
     return plane
 
 
+def _one(value: Any) -> float:
+    """A single number; raises TypeError or ValueError where it is none."""
+    if isinstance(value, tuple):
+        (value,) = value
+    return float(value)
+
+
 def _or(value: Any, default: float) -> float:
-    return default if value in (None, "") else float(value)
+    return default if value in (None, "") else _one(value)
 
 
 def _of(header: Dataset, what: str) -> str:

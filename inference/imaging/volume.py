@@ -112,9 +112,14 @@ def _by_file(planes: Sequence[Plane]) -> dict[Path, dict[int, int]]:
 def _rescale(pixels: npt.NDArray[Any], plane: Plane, into: npt.NDArray[Any], floor: int | None) -> None:
     """Stored to real-world values (PS3.3 C.11.1.1.2); HU beyond int16 saturate, which only metal reaches."""
     if into.dtype == np.int16:
-        wide = pixels.astype(np.int32)
-        wide += int(plane.intercept)
-        into[...] = np.clip(wide, AIR_HU, np.iinfo(np.int16).max)
+        shift = int(plane.intercept)
+        low, high = int(pixels.min()) + shift, int(pixels.max()) + shift
+        if low < np.iinfo(np.int16).min or high > np.iinfo(np.int16).max:
+            into[...] = np.clip(pixels.astype(np.int32) + shift, AIR_HU, np.iinfo(np.int16).max)
+            return
+        np.add(pixels, np.int16(shift), out=into, dtype=np.int16, casting="unsafe")
+        if low < AIR_HU:
+            np.maximum(into, np.int16(AIR_HU), out=into)
         return
     np.multiply(pixels, np.float32(plane.slope), out=into, dtype=np.float32, casting="unsafe")
     into += np.float32(plane.intercept)

@@ -58,6 +58,8 @@ def build(architecture: Architecture) -> nn.Module:
         raise Misconfigured(f"network {name!r} is not on the list (there: MeshNet, {', '.join(sorted(NETWORKS))})")
     try:
         built: nn.Module = make(**{key: _plain(value) for key, value in architecture.arguments.items()})
+    except ImportError as error:  # what MONAI itself needs for some networks, e.g. einops
+        raise Misconfigured(f"network {name} needs more than is installed: {str(error).splitlines()[0]}") from error
     except (TypeError, ValueError, AttributeError, LookupError, NotImplementedError) as error:
         raise Misconfigured(f"network {name} refuses its arguments: {error}") from error
     return built

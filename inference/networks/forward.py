@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from inference.imaging.irregular import NOT_SUPPORTED, Irregular
 from inference.imaging.volume import Volume
 from inference.networks.device import device_of, memory
 from inference.networks.formats import Net, load
+from inference.networks.intensity import Scaling
 from inference.networks.prepare import prepare, to_size
 from inference.networks.way import Way
 from inference.networks.windows import Slab, slabs
@@ -43,6 +44,7 @@ class Opened:
     nets: Nets
     image: Tensor  #: float32 (channels, and the network's grid) on the device
     way: Way  #: from the grid of the series to the network's, and back
+    scaling: Scaling = field(default_factory=Scaling)  #: of the values of the first channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,7 +81,7 @@ def open_network(volume: Volume, package: Package, runtime: Runtime) -> Opened:
         image, way = to_size(
             prepared.image, prepared.way, _least(prepared.image, network.windows), network.windows.fill
         )
-    return Opened(network=network, nets=nets, image=image, way=way)
+    return Opened(network=network, nets=nets, image=image, way=way, scaling=prepared.scaling)
 
 
 def load_nets(package: Package, device: torch.device, variant: tuple[str, ...] = ()) -> Nets:
@@ -97,22 +99,17 @@ def vector(volume: Volume, package: Package, runtime: Runtime) -> npt.NDArray[np
     return found
 
 
-def answer_of(opened: Opened, checkpoint: Callable[[], None], passes: int = 1) -> Tensor:
-    """(elements,): the answer for the whole, averaged over mirrors, models and passes; logits unless probabilities are.
+def answer_of(opened: Opened, checkpoint: Callable[[], None]) -> Tensor:
+    """(elements,): the answer for the whole, averaged over mirrors and models; logits unless probabilities are.
 
     Raises Misconfigured where the network gives something else than one vector.
     """
-    total: Tensor | None = None
-    run = runner(opened)
+    checkpoint()
     with memory("the answer of the network"), torch.inference_mode():
-        for _ in range(passes):
-            checkpoint()
-            answer = run(whole(opened))
-            total = answer if total is None else total + answer
-    assert total is not None
-    if total.ndim != 2 or len(total) != 1:
-        raise Misconfigured(f"the network gives {tuple(total.shape)} instead of one vector")
-    return total[0] / passes
+        answer = runner(opened)(whole(opened))
+    if answer.ndim != 2 or len(answer) != 1:
+        raise Misconfigured(f"the network gives {tuple(answer.shape)} instead of one vector")
+    return answer[0]
 
 
 def whole(opened: Opened) -> Tensor:
@@ -133,15 +130,35 @@ def maps(volume: Volume, package: Package, runtime: Runtime) -> Maps:
     The network must give as many voxels as it gets.
     """
     opened = open_network(volume, package, runtime)
-    with memory(package.manifest.id), torch.inference_mode():
-        found = None
-        for slab in stream(opened, runtime.checkpoint, averaged=True):
+    return Maps(values=maps_of(opened, runtime.checkpoint), way=opened.way, device=str(opened.nets.device))
+
+
+def maps_of(opened: Opened, checkpoint: Callable[[], None]) -> npt.NDArray[np.float32]:
+    """The same of what is opened: (classes, and the network's grid)."""
+    found = None
+    with memory("the maps of the network"), torch.inference_mode():
+        for slab in stream(opened, checkpoint, averaged=True):
             values = activated(opened.network, slab.values, 0).cpu().numpy()
             if found is None:
-                found = np.empty((len(values), *opened.way.size), np.float32)
+                found = np.empty((len(values), *opened.image.shape[1:]), np.float32)
             found[:, slab.first : slab.first + values.shape[1]] = values
     assert found is not None
-    return Maps(values=found, way=opened.way, device=str(opened.nets.device))
+    return found
+
+
+def views(opened: Opened) -> Iterator[tuple[Opened, tuple[int, ...]]]:
+    """Each model of the ensemble by itself, on the image and on each of its mirror images, with the mirrored axes."""
+    network = opened.network.model_copy(update={"mirror": ()})
+    for net in opened.nets.members:
+        nets = replace(opened.nets, members=(net,))
+        for axes in mirrored(opened.network):
+            image = opened.image.flip([axis + 1 for axis in axes]) if axes else opened.image
+            yield replace(opened, network=network, nets=nets, image=image), axes
+
+
+def mirrored(network: Network) -> list[tuple[int, ...]]:
+    """The axes that are mirrored at a time, none first."""
+    return [axes for count in range(len(network.mirror) + 1) for axes in itertools.combinations(network.mirror, count)]
 
 
 def stream(opened: Opened, checkpoint: Callable[[], None], *, averaged: bool) -> Iterator[Slab]:
@@ -171,11 +188,7 @@ def runner(opened: Opened) -> Callable[[Tensor], Tensor]:
     network, nets = opened.network, opened.nets
     early = network.average == "probabilities"
     shift = 2 if network.windows.dimensions == 3 else 1
-    flips = [
-        [axis + shift for axis in axes]
-        for count in range(len(network.mirror) + 1)
-        for axes in itertools.combinations(network.mirror, count)
-    ]
+    flips = [[axis + shift for axis in axes] for axes in mirrored(network)]
 
     def one(net: Net, image: Tensor, axes: list[int]) -> Tensor:
         answer = net(image.flip(axes) if axes else image).float()
@@ -184,7 +197,7 @@ def runner(opened: Opened) -> Callable[[Tensor], Tensor]:
         return answer.flip(axes) if axes and answer.ndim == image.ndim else answer
 
     def run(image: Tensor) -> Tensor:
-        with _computing(nets):
+        with computing(nets):
             answers = (one(net, image, axes) for net in nets.members for axes in flips)
             total = next(answers)
             if len(nets.members) * len(flips) == 1:
@@ -268,7 +281,7 @@ def _channels_last(module: torch.nn.Module) -> Callable[[Tensor], Tensor]:
     return call
 
 
-def _computing(nets: Nets) -> AbstractContextManager[object]:
+def computing(nets: Nets) -> AbstractContextManager[object]:
     """Precision of the pass."""
     kind = nets.device.type
     stack = ExitStack()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -12,21 +14,39 @@ Tensor = torch.Tensor
 TINY = 1e-8  #: a deviation below it is that of an image without contrast
 
 
-def shade(image: Tensor, step: Clip | Range | ZScore | Scale) -> None:
-    """Apply one step to the channels that it is for, in place, of a float32 image (channels, depth, height, width)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """What steps made of values that they did not clip: ``factor`` * value + ``offset``."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+
+    def then(self, factor: float, offset: float) -> Scaling:
+        """With one more step."""
+        return Scaling(factor=self.factor * factor, offset=self.offset * factor + offset)
+
+
+def shade(image: Tensor, step: Clip | Range | ZScore | Scale) -> Scaling:
+    """Apply one step to the channels that it is for, in place, of a float32 image (channels, depth, height, width).
+
+    Returns what it did to the values of the first channel.
+    """
+    scalings = {}
     whole = foreground(image, filled=True) if getattr(step, "over", None) == "foreground" else None
     for number in range(image.shape[0]) if step.channels is None else step.channels:
         channel = image[number]
         match step:
             case Scale():
                 channel.mul_(step.factor).add_(step.offset)
+                scalings[number] = Scaling(factor=step.factor, offset=step.offset)
             case ZScore():
-                _z_score(channel, step, _counted(channel, step.over, whole))
+                scalings[number] = _z_score(channel, step, _counted(channel, step.over, whole))
             case Clip():
                 low, high = _bounds(channel, step, whole)
                 channel.clamp_(low, high)
             case Range():
-                _range(channel, step, whole)
+                scalings[number] = _range(channel, step, whole)
+    return scalings.get(0, Scaling())
 
 
 def foreground(image: Tensor, above: float | None = None, *, filled: bool = False) -> Tensor:
@@ -45,10 +65,10 @@ def _counted(channel: Tensor, over: Over, whole: Tensor | None) -> Tensor | None
     return channel != 0 if over == "nonzero" else whole
 
 
-def _z_score(channel: Tensor, step: ZScore, counted: Tensor | None) -> None:
+def _z_score(channel: Tensor, step: ZScore, counted: Tensor | None) -> Scaling:
     values = channel if counted is None else channel[counted]
     if not values.numel():
-        return
+        return Scaling()
     if step.mean is None or step.deviation is None:
         # In float64: a sum of a hundred million float32 values loses digits that labels depend on.
         total = values.to(torch.float64) if values.numel() < 2**20 else values
@@ -56,18 +76,21 @@ def _z_score(channel: Tensor, step: ZScore, counted: Tensor | None) -> None:
         deviation = float((values - mean).square_().mean(dtype=torch.float64)) ** 0.5
     else:
         mean, deviation = step.mean, step.deviation
-    channel.sub_(mean).div_(max(deviation, TINY))
+    deviation = max(deviation, TINY)
+    channel.sub_(mean).div_(deviation)
     if counted is not None:
         channel.mul_(counted)
+    return Scaling(factor=1 / deviation, offset=-mean / deviation)
 
 
-def _range(channel: Tensor, step: Range, whole: Tensor | None) -> None:
+def _range(channel: Tensor, step: Range, whole: Tensor | None) -> Scaling:
     low, high = _bounds(channel, step, whole)
     first, last = step.to
     if step.clip:
         channel.clamp_(low, high)
     factor = (last - first) / (high - low) if high > low else 0.0
     channel.sub_(low).mul_(factor).add_(first)
+    return Scaling(factor=factor, offset=first - low * factor)
 
 
 def _bounds(channel: Tensor, step: Bounded, whole: Tensor | None) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from inference.imaging.orient import Orientation, towards
 from inference.imaging.projection import presented
 from inference.imaging.resample import along, resize
 from inference.imaging.volume import Volume
-from inference.networks.intensity import foreground, shade
+from inference.networks.intensity import Scaling, foreground, shade
 from inference.networks.way import Axis, Triple, Way
 from inference.packages.network import Network
 from inference.packages.steps import Crop, Fit, Orient, Pad, Present, Resample, Resize
@@ -30,6 +30,7 @@ class Prepared:
 
     image: Tensor  #: float32 (channels, and the network's grid), on the device
     way: Way
+    scaling: Scaling = field(default_factory=Scaling)  #: of the values of the first channel
 
 
 def prepare(volume: Volume, network: Network, device: torch.device) -> Prepared:
@@ -43,6 +44,7 @@ def prepare(volume: Volume, network: Network, device: torch.device) -> Prepared:
     first, second, third = (Axis.of(size) for size in image.shape[1:])
     way = Way(orientation=orientation, axes=(first, second, third))
     spacing = list(orientation.spacing(volume.spacing))
+    scaling = Scaling()
     for step in network.prepare:
         match step:
             case Orient():
@@ -63,8 +65,9 @@ def prepare(volume: Volume, network: Network, device: torch.device) -> Prepared:
             case Present():
                 _present(image, volume, step)
             case _:
-                shade(image, step)
-    return Prepared(image=image, way=way)
+                did = shade(image, step)
+                scaling = scaling.then(did.factor, did.offset)
+    return Prepared(image=image, way=way, scaling=scaling)
 
 
 def to_size(image: Tensor, way: Way, size: Triple, fill: float) -> tuple[Tensor, Way]:

@@ -74,6 +74,21 @@ class Sequence(Words):
     """A longer echo time (ms) contradicts the contrast, whatever the words say."""
 
 
+class Volumes(Settings):
+    """Which volume is meant where a series holds several; what is left out does not decide."""
+
+    image_type: Words = Words()
+    """Values of ImageType (0008,0008), of frames FrameType (0008,9007), e.g. ``M`` and not ``P``."""
+    echo_time: Range | None = None
+    """In ms."""
+    b_value: Range | None = None
+    """In s/mm2."""
+    tube_voltage: Range | None = None
+    """In kV, of dual-energy CT."""
+    of_several: Literal["refuse", "first", "last"] = "refuse"
+    """What becomes of several that are still left: in the order of echoes, b-values, time points and acquisitions."""
+
+
 class Accepts(Settings):
     """What a series must be. Lengths in mm, angles in degrees; what is left out is not asked for."""
 
@@ -102,5 +117,7 @@ class Accepts(Settings):
     anatomy: Words | None = None
     """Words of BodyPartExamined, the anatomic region and the descriptions; an accepted word outweighs a refused one."""
     sequence: Sequence | None = None
+    volumes: Volumes | None = None
+    """Which one is meant of several in a series (echoes, time points, reconstructions). Default: that is refused."""
     require: tuple[Fact, ...] = ()
     """Facts that the header must state; for others, silence passes."""

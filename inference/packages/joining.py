@@ -15,7 +15,7 @@ from inference.imaging.geometry import stack
 from inference.imaging.irregular import COVERAGE_INCOMPLETE, INCOMPLETE, NOT_SUPPORTED, Irregular
 from inference.imaging.planes import read_headers
 from inference.imaging.volume import AIR_HU, Volume, assemble
-from inference.packages.gates import refuse
+from inference.packages.choosing import choose
 from inference.packages.inputs import InputEntry
 from inference.packages.manifest import Manifest
 
@@ -107,15 +107,10 @@ def _aligned(
 def _loaded(manifest: Manifest, entry: InputEntry, given: Input) -> Volume:
     try:
         headers = read_headers(given.paths)
-        planes = stack(headers.planes())
-        if entry.accepts is not None:
-            judged = manifest.model_copy(update={"accepts": entry.accepts})
-            reason = refuse(judged, headers.representative, planes.geometry)
-            if reason is not None:
-                raise _Unfit(reason.code, reason.text)
-        return assemble(headers.representative, planes)
-    except _Unfit:
-        raise
+        if entry.accepts is None:
+            return assemble(headers.representative, stack(headers.planes()))
+        chosen = choose(manifest.model_copy(update={"accepts": entry.accepts}), headers)
+        return assemble(chosen.header, chosen.stack)
     except Irregular as error:
         raise _Unfit(error.reason.code, error.reason.text) from error
 

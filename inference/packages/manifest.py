@@ -12,7 +12,7 @@ from inference.packages.accepts import Accepts
 from inference.packages.coded import Coded, Key
 from inference.packages.inputs import Inputs
 from inference.packages.network import Network
-from inference.packages.outputs import ConditionEntry, DetectionEntry, GradeEntry, ImageEntry
+from inference.packages.outputs import ConditionEntry, DetectionEntry, GradeEntry, ImageEntry, Points
 from inference.packages.selftest import SelfTest
 from storage.settings import Settings, parse, read_toml
 
@@ -76,7 +76,7 @@ class MeasurementEntry(Settings):
         return self
 
 
-class FindingEntry(Settings):
+class FindingEntry(Points):
     """A condition that is said to be present, absent or undetermined by one measurement."""
 
     condition: Coded
@@ -88,12 +88,6 @@ class FindingEntry(Settings):
     source: str
     """Where the two values come from, with citation, and whether they were validated for this use."""
     segment: int | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.absent_below > self.present_from:
-            raise ValueError("absent_below must not be above present_from")
-        return self
 
 
 class UrgencyEntry(Settings):

@@ -11,7 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from inference.packages.steps import Crop, Fit, Orient, Pad, Resample, Resize, Step
+from inference.packages.saliency import Saliency
+from inference.packages.steps import Crop, Fit, Orient, Pad, Present, Resample, Resize, Step
 from storage.settings import Settings
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
@@ -186,15 +187,6 @@ class Regression(Settings):
         return self
 
 
-class Saliency(Settings):
-    """A map of what moved the answer, delivered on the grid of the series."""
-
-    method: Literal["grad-cam", "grad-cam++", "score-cam"] = "grad-cam"
-    layer: str
-    """Module of the first model whose feature maps are weighed, by its name, e.g. ``features.norm5``. The last one
-    before pooling, as a rule."""
-
-
 class Classification(Settings):
     """The network gives one vector; its elements are classes of a grade, or conditions."""
 
@@ -209,6 +201,9 @@ class Classification(Settings):
     like the first of normal and abnormal."""
     passes: int = Field(default=1, ge=1, le=64)
     """Above 1: Monte Carlo dropout. Passes with dropout at work, whose answers are averaged; for state dicts."""
+    disagreement: float | None = Field(default=None, gt=0, lt=1)
+    """Of an ensemble, or of passes: how far they may disagree (mutual information over its maximum, 0 to 1) before the
+    reader is warned. Default: never."""
     saliency: Saliency | None = None
 
     @model_validator(mode="after")
@@ -224,16 +219,29 @@ class Classification(Settings):
 
 
 class Detecting(Settings):
-    """The network gives one map per kind of object; connected parts of it become boxes."""
+    """The network gives one map per kind of object, whose connected parts become boxes, or boxes themselves."""
 
     kind: Literal["detection"]
+    form: Literal["maps", "boxes"] = "maps"
+    """Boxes: the network gives (windows, candidates, corners and a value for each kind)."""
     activation: Literal["softmax", "sigmoid", "none"]
     keys: tuple[Name | Literal[""], ...] = Field(min_length=1)
     """Key of the ``[[detections]]`` entry that each channel stands for; an empty one is background."""
     at_least: float = Field(default=0.1, gt=0, lt=1)
-    """Pixels from this probability on that touch each other are one candidate; its score is their greatest one."""
+    """Pixels from this probability on that touch each other are one candidate; its score is their greatest one. Of
+    boxes, those from this probability on are candidates."""
     smallest: int = Field(default=1, ge=1)
-    """Candidates of fewer pixels of the network's grid are dropped."""
+    """Candidates of fewer pixels of the network's grid are dropped; of boxes, those of a smaller area or volume."""
+    corners: Literal["ends", "centre"] = "ends"
+    """Of boxes: lowest then highest corner, or centre then size; in voxels from the outer edge of the window."""
+    axes: Literal["array", "reversed"] = "array"
+    """Order of a corner's numbers: that of the array (depth, height, width), or width first as torchvision has it."""
+    suppress: float | None = Field(default=None, gt=0, lt=1)
+    """Of candidates of one kind, also of neighbouring windows, that overlap by more (intersection over union), the most
+    probable stays. Default: 0.5 of boxes; the parts of a map stay."""
+    fuse: float | None = Field(default=None, gt=0, lt=1)
+    """Above this overlap, boxes that the models of an ensemble and the mirrors find each by itself are fused, weighted
+    by their probability; what only some see becomes less probable. Default: 0.5 of boxes; maps are averaged first."""
     extent: Name | None = None
     """Key of the measurement that the longest edge of each box in mm becomes. Default: none."""
 
@@ -245,6 +253,21 @@ class Detecting(Settings):
         return self
 
 
+class Enhancing(Settings):
+    """The network gives an image as large as its input, in the unit of what it saw: denoised, or in other ways better.
+
+    Steps on values are undone for it; what the network did not see stays as it is.
+    """
+
+    kind: Literal["enhancement"]
+    image: Name
+    """Key of the ``[[images]]`` entry that it becomes."""
+    channel: int = Field(default=0, ge=0)
+    """Of the network's output."""
+    residual: bool = False
+    """The network gives what is to be taken off, such as the noise."""
+
+
 class Bare(Settings):
     """The network's output is read by an algorithm of its own (classification, detection, images)."""
 
@@ -253,7 +276,9 @@ class Bare(Settings):
     """Applied along the class axis, before averaging if that is of probabilities."""
 
 
-Output = Annotated[Segmentation | Regression | Classification | Detecting | Bare, Field(discriminator="kind")]
+Output = Annotated[
+    Segmentation | Regression | Classification | Detecting | Enhancing | Bare, Field(discriminator="kind")
+]
 
 
 class Limits(Settings):
@@ -297,6 +322,12 @@ class Network(Settings):
             max(c, default=0) >= len(self.channels) for c in (getattr(s, "channels", None) or () for s in self.prepare)
         ):
             raise ValueError(f"a step names a channel that is not there: channels are 0 to {len(self.channels) - 1}")
+        if isinstance(self.output, Enhancing) and any(
+            isinstance(step, Present) or getattr(step, "over", "all") != "all" for step in self.prepare
+        ):
+            raise ValueError(
+                "an enhancement needs steps that can be undone: neither present nor over part of the voxels"
+            )
         if isinstance(self.output, Regression | Classification) and self.windows.size is not None:
             raise ValueError(f"a {self.output.kind} is made of the whole volume: leave size out of windows")
         return self
@@ -318,6 +349,10 @@ class Network(Settings):
         if isinstance(self.output, Classification):
             said = (self.output.grade,) if self.output.grade else self.output.conditions
             yield from (f"there is no grade or condition {key}" for key in said if key and key not in outputs)
+            return
+        if isinstance(self.output, Enhancing):
+            if self.output.image not in outputs:
+                yield f"there is no image {self.output.image}"
             return
         if isinstance(self.output, Detecting):
             yield from (f"there is no detection {key}" for key in self.output.keys if key and key not in outputs)

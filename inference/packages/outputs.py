@@ -128,7 +128,20 @@ class Abstention(Settings):
         return self
 
 
-class ConditionEntry(Settings):
+class Points(Settings):
+    """Two operating points; what lies between them is undetermined."""
+
+    present_from: float
+    absent_below: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.absent_below is not None and self.absent_below > self.present_from:
+            raise ValueError("absent_below must not be above present_from")
+        return self
+
+
+class ConditionEntry(Points):
     """A condition that the model gives a probability for; one of several that may all be present (multi-label)."""
 
     key: Key
@@ -146,12 +159,6 @@ class ConditionEntry(Settings):
     abstain: Abstention | None = None
     segment: int | None = None
     """Number of the segment that shows it."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.absent_below > self.present_from:
-            raise ValueError("absent_below must not be above present_from")
-        return self
 
 
 class GradeEntry(Settings):
@@ -191,7 +198,7 @@ class GradeEntry(Settings):
         return Temperature(temperature=temperature or 1.0).apply_classes(probabilities)
 
 
-class DetectionEntry(Settings):
+class DetectionEntry(Points):
     """One kind of thing that the model finds at places."""
 
     key: Key
@@ -215,12 +222,6 @@ class DetectionEntry(Settings):
     """Default none: the network's probabilities are calibrated as they are."""
     most: int = Field(default=20, ge=1, le=200)
     """Most that are reported; a warning says that there were more. Default 20: nobody reads more."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.absent_below is not None and self.absent_below > self.present_from:
-            raise ValueError("absent_below must not be above present_from")
-        return self
 
 
 class ImageEntry(Settings):

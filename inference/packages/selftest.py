@@ -9,9 +9,11 @@ from pydantic import Field, model_validator
 
 from storage.settings import Settings
 
+Place = tuple[float, float, float]
+
 
 class SelfTest(Settings):
-    """Input and expected answer. The answer is compared on the grid of the input."""
+    """Input and expected answer, at least one part of it. A mask is compared on the grid of the input."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*\.(npz|zip)$")
     """Below the package's folder. ``.npz``: arrays ``voxels`` (frame, row, column), ``affine`` (4 x 4, indices to
@@ -22,6 +24,16 @@ class SelfTest(Settings):
     """Measurements that are expected, by key."""
     tolerance: float = Field(default=0.01, ge=0, lt=1)
     """Allowed difference of a measurement, as a part of it."""
+    chances: dict[str, float] = {}
+    """Calibrated probabilities that are expected, by key of ``[[conditions]]``."""
+    within: float = Field(default=0.02, gt=0, lt=1)
+    """Allowed difference of a probability."""
+    grades: dict[str, str] = {}
+    """Code value of the class that is expected, by key of ``[[grades]]`` of the series."""
+    detections: dict[str, tuple[Place, ...]] = {}
+    """Middles of all that is to be reported, by key of ``[[detections]]``: patient coordinates (LPS), mm."""
+    reach: float = Field(default=5.0, gt=0)
+    """Allowed distance of a middle from where it is expected, mm."""
     agreement: float = Field(default=0.99, gt=0, le=1)
     """Least Dice coefficient of each segment of the expected mask."""
 

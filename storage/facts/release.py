@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+WAIVED = "without self-test"  #: in the evidence of a release: why a version that brings none is used all the same
+
 
 class Move(StrEnum):
     """Why the version in use changed."""
@@ -43,6 +45,25 @@ class KeptProof:
     at: float = 0.0  #: seconds since the epoch
 
 
+class Trial(StrEnum):
+    """What a version was put to at this installation, besides its proof."""
+
+    VALIDATED = "validated"  #: on studies whose truth is known
+    BENCHMARKED = "benchmarked"  #: its time and memory on a device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptTrial:
+    """What came of a trial of a version. Trials are rows of the audit trail: added, never changed."""
+
+    trial: Trial
+    package: str
+    version: str
+    document: Mapping[str, Any]  #: what was found, as plain data
+    author: str
+    at: float  #: seconds since the epoch
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageVersion:
     """One version of a package, with everything that is known of it."""
@@ -66,3 +87,22 @@ class PackageVersion:
     def reference(self) -> str:
         """How rules name it."""
         return f"{self.package}@{self.version}"
+
+    @property
+    def has_self_test(self) -> bool:
+        """Whether it brings a case whose answer is known."""
+        return bool(self.manifest.get("selftest"))
+
+    @property
+    def doubt(self) -> str:
+        """Why no self-test vouches for this very content at this installation; empty where one does."""
+        if not self.has_self_test:
+            return "it brings no self-test"
+        if not self.proofs:
+            return "its self-test was never run at this installation"
+        current = [proof for proof in self.proofs if proof.document.get("digest") == self.digest]
+        if not current:
+            return "its self-test was run on other content than it has now"
+        if not any(proof.passed and proof.document.get("tested") for proof in current):
+            return f"its self-test did not pass on {', '.join(proof.device for proof in current)}"
+        return ""

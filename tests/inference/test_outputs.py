@@ -27,23 +27,13 @@ from storage.facts.prediction import Prediction, Presence, Shown, Status
 from storage.facts.study import Urgency
 from storage.facts.wire import from_json, to_json
 from tests import builders
+from tests.inference.manifests import accepts, head, packed, swap
 from tests.inference.series import write
 
 METRICS = (
     '{ data = "tests", cases = 40, sensitivity = { value = 0.9, low = 0.8, high = 0.95 }, calibration_error = 0.02 }'
 )
-TOML = f"""
-id = "everything"
-version = "1.0.0"
-title = "Everything"
-manufacturer = "Tests"
-intended_use = "None"
-licence = "None"
-algorithm = "lung-densitometry"
-
-[accepts]
-modality = ["CT"]
-
+TOML = f"""{head("everything", title="Everything")}{accepts("CT")}
 [[conditions]]
 key = "effusion"
 condition = {{ value = "60046008", scheme = "SCT", meaning = "Pleural effusion" }}
@@ -169,15 +159,9 @@ def raw(**changes: Any) -> Raw:
     return dataclasses.replace(given, **changes)
 
 
-def packed(folder: Path, change: Callable[[str], str] = str) -> Package:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.toml").write_text(change(TOML), encoding="utf-8")
-    return open_package(folder)
-
-
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    return packed(tmp_path_factory.mktemp("everything"))
+    return open_package(packed(tmp_path_factory.mktemp("everything"), TOML))
 
 
 @pytest.fixture
@@ -282,7 +266,7 @@ def test_detections_are_numbered_from_the_most_suspicious_and_cut_at_the_operati
         (2, "Nodule 2", 0.6),
         (3, "Nodule 3", 0.5),
     ]
-    assert said.detections[0].location.is_point
+    assert said.detections[0].location.low == said.detections[0].location.high
     assert [(g.detection, g.answer.value if g.answer else None) for g in said.grades[1:]] == [
         (1, "S"),
         (2, "S"),
@@ -390,35 +374,27 @@ def test_a_sound_outcome_is_not_withheld_and_a_faulty_one_fails_the_run(
     assert (said.detections, said.findings, said.heatmaps, outcome.arrays) == ((), (), (), ())
 
 
-def _swap(old: str, new: str) -> Callable[[str], str]:
-    def change(text: str) -> str:
-        assert old in text
-        return text.replace(old, new, 1)
-
-    return change
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_swap("absent_below = 0.2", "absent_below = 0.6"), "absent_below must not be above present_from"),
-        (_swap("present_from = 0.5", "present_from = 1.5"), "conditions.0.present_from"),
-        (_swap("slope = 2.0, ", ""), "platt takes offset and slope, and nothing else"),
-        (_swap("temperature = 2.0", "temperature = 0.0"), "grades.1.calibration.temperature"),
-        (_swap("low = 0.8", "low = 0.99"), "low, value and high must be in order"),
-        (_swap('value = "B"', 'value = "A"'), "the codes of classes must differ"),
-        (_swap('key = "kind"\ndetection = "nodule"', 'key = "kind"\ndetection = "lump"'), "there is no detection lump"),
-        (_swap('key = "kind"', 'key = "density"'), "keys of conditions, grades, detections and images must differ"),
-        (_swap('condition = "pneumothorax"\nat_least = 0.9', 'condition = "pneumothorax"'), "everything else at_least"),
-        (_swap('classes = ["G"]', 'classes = ["X"]'), "grade kind has no such class; known: G, S"),
-        (_swap('grade = "kind"\nclasses', 'grade = "sort"\nclasses'), "there is no grade sort"),
-        (_swap('measurement = "diameter"', 'measurement = "radius"'), "there is no measurement radius"),
-        (_swap("above = 0.9", "above = 1.9"), "above must lie within 0 and 1"),
-        (_swap("metrics =", "metric ="), "did you mean metrics?"),
+        (swap("absent_below = 0.2", "absent_below = 0.6"), "absent_below must not be above present_from"),
+        (swap("present_from = 0.5", "present_from = 1.5"), "conditions.0.present_from"),
+        (swap("slope = 2.0, ", ""), "platt takes offset and slope, and nothing else"),
+        (swap("temperature = 2.0", "temperature = 0.0"), "grades.1.calibration.temperature"),
+        (swap("low = 0.8", "low = 0.99"), "low, value and high must be in order"),
+        (swap('value = "B"', 'value = "A"'), "the codes of classes must differ"),
+        (swap('key = "kind"\ndetection = "nodule"', 'key = "kind"\ndetection = "lump"'), "there is no detection lump"),
+        (swap('key = "kind"', 'key = "density"'), "keys of conditions, grades, detections and images must differ"),
+        (swap('condition = "pneumothorax"\nat_least = 0.9', 'condition = "pneumothorax"'), "everything else at_least"),
+        (swap('classes = ["G"]', 'classes = ["X"]'), "grade kind has no such class; known: G, S"),
+        (swap('grade = "kind"\nclasses', 'grade = "sort"\nclasses'), "there is no grade sort"),
+        (swap('measurement = "diameter"', 'measurement = "radius"'), "there is no measurement radius"),
+        (swap("above = 0.9", "above = 1.9"), "above must lie within 0 and 1"),
+        (swap("metrics =", "metric ="), "did you mean metrics?"),
     ],
 )
 def test_a_wrong_entry_is_found_when_the_package_is_opened(
     tmp_path: Path, change: Callable[[str], str], words: str
 ) -> None:
     with pytest.raises(Misconfigured, match=re.escape(words)):
-        packed(tmp_path / "wrong", change)
+        open_package(packed(tmp_path / "wrong", change(TOML)))

@@ -20,117 +20,53 @@ from inference.packages.store import SHIPPED, PackageStore
 from storage.facts.errors import Misconfigured
 from storage.facts.prediction import Presence
 from storage.facts.study import Urgency
+from tests.inference.manifests import packed, small, swap
 
-SMALL = """
-id = "small"
-version = "1.0.0"
-title = "Small"
-manufacturer = "Tests"
-intended_use = "None"
-licence = "None"
-algorithm = "lung-densitometry"
-
-[[weights]]
-name = "net"
-file = "net.bin"
-sha256 = "{digest}"
-source = "the makers"
-
-[accepts]
-modality = ["CT"]
-
-[[segments]]
-number = 1
-label = "Part"
-category = {{ value = "91723000", scheme = "SCT", meaning = "Anatomical Structure" }}
-type = {{ value = "39607008", scheme = "SCT", meaning = "Lung" }}
-colour = [1, 2, 3]
-
-[[measurements]]
-key = "share"
-name = {{ value = "SHARE", scheme = "99TEST", meaning = "Share" }}
-unit = {{ value = "%", scheme = "UCUM", meaning = "percent" }}
-method = "counted"
-plausible = [0.0, 100.0]
-plausible_source = "a share"
-
-[[findings]]
-condition = {{ value = "87433001", scheme = "SCT", meaning = "Pulmonary emphysema" }}
-measurement = "share"
-present_from = 10.0
-absent_below = 5.0
-source = "tests"
-
-[[urgency]]
-measurement = "share"
-at_least = 20.0
-level = "high"
-reason = "much"
-
-[[urgency]]
-measurement = "share"
-at_least = 50.0
-level = "stat"
-reason = "very much"
-"""
 WEIGHTS = b"weights"
 
 
-def small(folder: Path, change: Callable[[str], str] = str, weights: bytes | None = WEIGHTS) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    text = change(SMALL.format(digest=hashlib.sha256(WEIGHTS).hexdigest()))
-    (folder / "model.toml").write_text(text, encoding="utf-8")
-    if weights is not None:
-        (folder / "net.bin").write_bytes(weights)
-    return folder
+def made(folder: Path, change: Callable[[str], str] = str, weights: bytes | None = WEIGHTS) -> Path:
+    return packed(folder, change(small(WEIGHTS)), {} if weights is None else {"net.bin": weights})
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
-    return load_manifest(small(tmp_path / "small") / "model.toml")
-
-
-def _swap(old: str, new: str) -> Callable[[str], str]:
-    def change(text: str) -> str:
-        assert old in text
-        return text.replace(old, new, 1)
-
-    return change
+    return load_manifest(made(tmp_path / "small") / "model.toml")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_swap("modality =", "modalty ="), "accepts.modalty: unknown key; did you mean modality?"),
-        (_swap('modality = ["CT"]', 'modality = ["CT"]\ncoverage = {}'), "min or max must be given"),
-        (_swap('level = "high"', 'level = "soon"'), "urgency.0.level"),
-        (_swap("plausible = [0.0, 100.0]", "plausible = [100.0, 0.0]"), "plausible must be [least, greatest]"),
-        (_swap('measurement = "share"', 'measurement = "shore"'), "there is no measurement shore; known: share"),
-        (_swap("number = 1", "number = 2"), "numbered 1, 2, 3"),
-        (_swap("absent_below = 5.0", "absent_below = 15.0"), "absent_below must not be above"),
-        (_swap('version = "1.0.0"', 'version = "one"'), "version"),
-        (_swap('file = "net.bin"', 'file = "a/../../net.bin"'), "leaves the models folder"),
-        (_swap('method = "counted"\n', ""), "measurements.0.method: must be given"),
-        (_swap('label = "Part"', f'label = "{"P" * 65}"'), "segments.0.label"),
+        (swap("modality =", "modalty ="), "accepts.modalty: unknown key; did you mean modality?"),
+        (swap('modality = ["CT"]', 'modality = ["CT"]\ncoverage = {}'), "min or max must be given"),
+        (swap('level = "high"', 'level = "soon"'), "urgency.0.level"),
+        (swap("plausible = [0.0, 100.0]", "plausible = [100.0, 0.0]"), "plausible must be [least, greatest]"),
+        (swap('measurement = "share"', 'measurement = "shore"'), "there is no measurement shore; known: share"),
+        (swap("number = 1", "number = 2"), "numbered 1, 2, 3"),
+        (swap("absent_below = 5.0", "absent_below = 15.0"), "absent_below must not be above"),
+        (swap('version = "1.0.0"', 'version = "one"'), "version"),
+        (swap('file = "net.bin"', 'file = "a/../../net.bin"'), "leaves the models folder"),
+        (swap('method = "counted"\n', ""), "measurements.0.method: must be given"),
+        (swap('label = "Part"', f'label = "{"P" * 65}"'), "segments.0.label"),
     ],
 )
 def test_a_wrong_manifest_names_its_key(tmp_path: Path, change: Callable[[str], str], words: str) -> None:
     with pytest.raises(Misconfigured, match=re.escape(words)):
-        open_package(small(tmp_path / "small", change))
+        open_package(made(tmp_path / "small", change))
 
 
 def test_the_digest_depends_on_manifest_and_weights(tmp_path: Path) -> None:
-    package = open_package(small(tmp_path / "a"))
-    assert open_package(small(tmp_path / "b")).digest == package.digest
-    assert open_package(small(tmp_path / "c", lambda text: text + "# x")).digest != package.digest
+    package = open_package(made(tmp_path / "a"))
+    assert open_package(made(tmp_path / "b")).digest == package.digest
+    assert open_package(made(tmp_path / "c", lambda text: text + "# x")).digest != package.digest
     assert package.algorithm().digest == package.digest
     assert ("net weights SHA-256", hashlib.sha256(WEIGHTS).hexdigest()) in package.algorithm().parameters
 
 
 def test_weights_with_other_content_are_refused_when_opened_and_when_read(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="other content"):
-        open_package(small(tmp_path / "a", weights=b"other"))
-    package = open_package(small(tmp_path / "b"))
+        open_package(made(tmp_path / "a", weights=b"other"))
+    package = open_package(made(tmp_path / "b"))
     assert package.read_weights("net") == WEIGHTS
     (tmp_path / "b" / "net.bin").write_bytes(b"changed")
     with pytest.raises(Misconfigured, match="other content"):
@@ -141,7 +77,7 @@ def test_weights_with_other_content_are_refused_when_opened_and_when_read(tmp_pa
 
 @pytest.mark.parametrize("place", ["small/net.bin", "net.bin"])
 def test_weights_may_lie_in_the_models_folder(tmp_path: Path, place: str) -> None:
-    folder = small(tmp_path / "shipped" / "small", weights=None)
+    folder = made(tmp_path / "shipped" / "small", weights=None)
     models = tmp_path / "models"
     with pytest.raises(Misconfigured, match=r"weights are missing\. Get the makers"):
         open_package(folder, models)
@@ -151,11 +87,11 @@ def test_weights_may_lie_in_the_models_folder(tmp_path: Path, place: str) -> Non
 
 
 def test_one_faulty_package_does_not_hide_the_others(tmp_path: Path) -> None:
-    small(tmp_path / "good")
-    small(tmp_path / "twin")
-    small(tmp_path / "newer" / "1.10.0", _swap('version = "1.0.0"', 'version = "1.10.0"'))
-    small(tmp_path / "newer" / "1.9.0", _swap('version = "1.0.0"', 'version = "1.9.0"'))
-    small(tmp_path / "bad", _swap("modality", "modalty"))
+    made(tmp_path / "good")
+    made(tmp_path / "twin")
+    made(tmp_path / "newer" / "1.10.0", swap('version = "1.0.0"', 'version = "1.10.0"'))
+    made(tmp_path / "newer" / "1.9.0", swap('version = "1.0.0"', 'version = "1.9.0"'))
+    made(tmp_path / "bad", swap("modality", "modalty"))
     store = PackageStore(tmp_path, shipped=tmp_path / "nothing")
     assert [p.manifest.version for p in store.packages] == ["1.0.0", "1.10.0", "1.9.0"]
     assert ["modalty" in fault or "twice" in fault for fault in store.faults] == [True, True]

@@ -16,13 +16,12 @@ from safetensors.torch import save
 from inference.imaging.irregular import Irregular
 from inference.imaging.projection import presented
 from inference.imaging.volume import Volume, load
-from inference.packages.package import open_package
 from inference.pipeline import Outcome, Request, predict
 from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured
 from storage.facts.prediction import Presence, Status
 from tests import builders
-from tests.inference.networks.making import SEGMENT, package
+from tests.inference.networks.making import package, segment
 from tests.inference.series import write
 
 CR, MG = builders.CR, builders.MG
@@ -209,10 +208,8 @@ def dense(dropout: float = 0.0) -> torch.nn.Module:
 
 def run(folder: Path, head: str, more: str, net: torch.nn.Module, table: str, source: Dataset | None = None) -> Outcome:
     """A package of that head, on a radiograph."""
-    package(folder / "p", table + head, {"net": save(net.state_dict())}, more=more)
-    manifest = (folder / "p" / "model.toml").read_text(encoding="utf-8")
-    (folder / "p" / "model.toml").write_text(manifest.replace('["MR", "CT"]', '["CR", "DX"]'), encoding="utf-8")
-    made = open_package(folder / "p")
+    weights = {"net": save(net.state_dict())}
+    made = package(folder / "p", table + head, weights, modalities=("CR", "DX"), more=more)
     paths = tuple(write(folder / "s", [source or radiograph()]))
     request = Request(key="k", study_uid="1.2", series_uid="1.2.3", revision=1, paths=paths)
     return predict(request, made, Runtime(device="cpu"))
@@ -374,7 +371,7 @@ plausible_source = "tests"
         measures='[{ key = "area", segments = [1], quantity = "area" }]',
     )  # fmt: skip
 
-    outcome = run(tmp_path, said, SEGMENT.format(number=1) + area, marking(), UNET)
+    outcome = run(tmp_path, said, segment(1) + area, marking(), UNET)
 
     assert outcome.prediction.status is Status.SUCCEEDED, outcome.prediction.reason
     assert outcome.mask is not None

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from storage import views
 from storage.facts.errors import Rejected
-from storage.facts.release import KeptProof, Move
+from storage.facts.release import WAIVED, KeptProof, Move, Trial
 from storage.facts.routing import RegisteredPackage
 from storage.ledger import Ledger
 
 
-def entry(version: str, package: str = "lung", digest: str = "") -> RegisteredPackage:
+def entry(version: str, package: str = "lung", digest: str = "", *, tested: bool = False) -> RegisteredPackage:
     return RegisteredPackage(
         package=package,
         version=version,
         digest=digest or f"digest of {version}",
         title="Lung",
-        manifest={"id": package},
+        manifest={"id": package, **({"selftest": {"file": "case.npz"}} if tested else {})},
     )
 
 
@@ -44,27 +45,102 @@ def test_the_first_version_is_in_use_and_later_ones_wait(ledger: Ledger) -> None
 def test_promotion_and_rollback_are_releases_with_reason_evidence_and_audit_rows(ledger: Ledger) -> None:
     register(ledger, "1.0.0", "1.1.0", "1.2.0")
     with ledger.begin("operator a") as tx:
-        tx.catalogue.promote("lung", "1.1.0", "better", {"proof": "passed"})
+        tx.catalogue.promote("lung", "1.1.0", "better", {"proof": "passed"}, without_self_test="known elsewhere")
     with ledger.begin("operator a") as tx:
-        tx.catalogue.promote("lung", "1.2.0", "still better", {})
+        tx.catalogue.promote("lung", "1.2.0", "still better", {}, without_self_test="tests")
     with ledger.begin("operator b") as tx:
         back = tx.catalogue.roll_back("lung", "worse after all")
     assert (back.version, back.before, back.move, back.restores) == ("1.1.0", "1.2.0", Move.ROLLED_BACK, 2)
-    assert back.evidence == {"proof": "passed"}
+    assert back.evidence == {"proof": "passed", WAIVED: "known elsewhere"}
     with ledger.begin("operator b") as tx:
         again = tx.catalogue.roll_back("lung", "further back")
     assert (again.version, again.restores) == ("1.0.0", 1)
     with pytest.raises(Rejected, match="no other version was in use before"), ledger.begin("operator b") as tx:
         tx.catalogue.roll_back("lung", "too far")
     with ledger.read() as session:
-        from storage import views
-
         actions = [row.action for row in views.trail(session) if row.action.startswith("package")]
     assert actions == [
         "package registered", "package in use", "package registered", "package registered",
-        "package promoted", "package promoted", "package rolled back", "package rolled back",
+        "package self-test waived", "package promoted", "package self-test waived", "package promoted",
+        "package rolled back", "package rolled back",
     ]  # fmt: skip
     assert not ledger.verify().faults
+
+
+def proof(version: str = "1.1.0", *, passed: bool = True, digest: str = "") -> KeptProof:
+    document = {"tested": True, "passed": passed, "digest": digest or f"digest of {version}"}
+    return KeptProof(device="cpu", passed=passed, document=document)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, "its self-test was never run"),
+        (proof(passed=False), "did not pass on cpu"),
+        (proof(digest="another"), "on other content than it has now"),
+    ],
+)
+def test_a_version_whose_self_test_did_not_pass_here_is_not_promoted_for_any_reason(
+    ledger: Ledger, found: KeptProof | None, words: str
+) -> None:
+    register(ledger, "1.0.0")
+    with ledger.begin("operator") as tx:
+        tx.catalogue.register_package(entry("1.1.0", tested=True))
+        if found is not None:
+            tx.catalogue.keep_proof("lung", "1.1.0", found)
+        with pytest.raises(Rejected, match=words):
+            tx.catalogue.promote("lung", "1.1.0", "newer", {}, without_self_test="in a hurry")
+    assert in_use(ledger) == ["1.0.0"]
+
+
+def test_a_version_whose_self_test_passed_here_is_promoted(ledger: Ledger) -> None:
+    register(ledger, "1.0.0")
+    with ledger.begin("operator") as tx:
+        tx.catalogue.register_package(entry("1.1.0", tested=True))
+        tx.catalogue.keep_proof("lung", "1.1.0", proof())
+        assert tx.catalogue.package_version("lung@1.1.0").doubt == ""
+        assert WAIVED not in tx.catalogue.promote("lung", "1.1.0", "newer", {}).evidence
+    assert in_use(ledger) == ["1.1.0"]
+
+
+def test_without_a_self_test_a_promotion_needs_a_reason_of_its_own_that_the_trail_keeps(ledger: Ledger) -> None:
+    register(ledger, "1.0.0", "1.1.0")
+    with ledger.begin("operator") as tx, pytest.raises(Rejected, match="it brings no self-test"):
+        tx.catalogue.promote("lung", "1.1.0", "newer", {}, without_self_test=" ")
+    with ledger.begin("operator") as tx:
+        release = tx.catalogue.promote("lung", "1.1.0", "newer", {}, without_self_test="proved by its maker")
+    assert release.evidence[WAIVED] == "proved by its maker"
+    with ledger.read() as session:
+        (row,) = [row for row in views.trail(session) if row.action == "package self-test waived"]
+    assert (row.details["version"], row.details["reason"], row.outcome) == ("1.1.0", "proved by its maker", 4)
+
+
+def test_trials_are_kept_with_who_and_when_and_only_of_registered_versions(ledger: Ledger) -> None:
+    register(ledger, "1.0.0", "1.1.0")
+    for version, trial in (("1.0.0", Trial.BENCHMARKED), ("1.1.0", Trial.VALIDATED), ("1.1.0", Trial.VALIDATED)):
+        with ledger.begin("operator a") as tx:
+            tx.catalogue.keep_trial("lung", version, trial, {"of": version})
+    with ledger.begin("operator a") as tx:
+        with pytest.raises(Rejected, match="has no version"):
+            tx.catalogue.keep_trial("lung", "9.9.9", Trial.VALIDATED, {})
+        kept = tx.catalogue.trials("lung")
+        assert tx.catalogue.trials("lungs") == []
+    assert [(k.version, k.trial) for k in kept] == [
+        ("1.1.0", Trial.VALIDATED), ("1.1.0", Trial.VALIDATED), ("1.0.0", Trial.BENCHMARKED)
+    ]  # fmt: skip
+    assert (kept[0].author, kept[0].document) == ("operator a", {"of": "1.1.0"})
+    assert kept[0].at > 0
+
+
+def test_a_benchmark_stands_for_the_run_time_of_a_package_that_never_ran(ledger: Ledger) -> None:
+    register(ledger, "1.0.0")
+    with ledger.begin("operator") as tx:
+        assert tx.catalogue.experience() == {}
+        for seconds in (9.0, 4.0):
+            document = {"rounds": 5, "seconds": seconds}
+            tx.catalogue.keep_trial("lung", "1.0.0", Trial.BENCHMARKED, document)
+        known = tx.catalogue.experience()["lung"]
+    assert (known.runs, known.seconds, known.results) == (5, 4.0, 0)
 
 
 def test_what_is_in_use_cannot_be_promoted_or_retired_while_there_is_another(ledger: Ledger) -> None:
@@ -75,7 +151,7 @@ def test_what_is_in_use_cannot_be_promoted_or_retired_while_there_is_another(led
         with pytest.raises(Rejected, match="bring another version into use first"):
             tx.catalogue.retire("lung", "1.0.0", "old")
         with pytest.raises(Rejected, match=r"has no version '2\.0\.0'"):
-            tx.catalogue.promote("lung", "2.0.0", "dream", {})
+            tx.catalogue.promote("lung", "2.0.0", "dream", {}, without_self_test="tests")
         with pytest.raises(Rejected, match="there is no package 'lungs'"):
             tx.catalogue.package_version("lungs")
 
@@ -85,7 +161,7 @@ def test_a_retired_version_is_away_from_rules_for_ever_and_stays_known(ledger: L
     with ledger.begin("operator") as tx:
         assert not tx.catalogue.retire("lung", "1.1.0", "recalled")
     with ledger.begin("operator") as tx, pytest.raises(Rejected, match=r"is retired \(recalled\)"):
-        tx.catalogue.promote("lung", "1.1.0", "again", {})
+        tx.catalogue.promote("lung", "1.1.0", "again", {}, without_self_test="tests")
     with ledger.begin_reading() as tx:
         assert [p.version for p in tx.catalogue.packages()] == ["1.0.0"]
         assert [v.version for v in tx.catalogue.package_versions("lung")] == ["1.0.0", "1.1.0"]
@@ -98,7 +174,7 @@ def test_a_package_whose_last_version_is_retired_is_withdrawn_until_somebody_pro
     register(ledger, "1.1.0")
     assert in_use(ledger) == []
     with ledger.begin("operator") as tx:
-        tx.catalogue.promote("lung", "1.1.0", "mended", {})
+        tx.catalogue.promote("lung", "1.1.0", "mended", {}, without_self_test="tests")
     assert in_use(ledger) == ["1.1.0"]
 
 
@@ -106,7 +182,7 @@ def test_a_rollback_passes_over_what_was_retired(ledger: Ledger) -> None:
     register(ledger, "1.0.0", "1.1.0", "1.2.0")
     for version in ("1.1.0", "1.2.0"):
         with ledger.begin("operator") as tx:
-            tx.catalogue.promote("lung", version, "newer", {})
+            tx.catalogue.promote("lung", version, "newer", {}, without_self_test="tests")
     with ledger.begin("operator") as tx:
         tx.catalogue.retire("lung", "1.1.0", "recalled")
         assert tx.catalogue.roll_back("lung", "back").version == "1.0.0"

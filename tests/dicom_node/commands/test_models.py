@@ -14,7 +14,9 @@ from tests.dicom_node.commands.conftest import Run
 from tests.inference.bringing.making import of_version, package
 
 
-def registered(ledger: Ledger, *versions: str, source: str = "Somebody 2020", proved: bool = True) -> None:
+def registered(
+    ledger: Ledger, *versions: str, source: str = "Somebody 2020", proved: bool = True, tested: bool = True
+) -> None:
     """Versions of a package with a finding and weights, as if they had been added."""
     finding = {
         "condition": {"value": "1", "scheme": "99T", "meaning": "Shadow"}, "measurement": "share",
@@ -26,18 +28,20 @@ def registered(ledger: Ledger, *versions: str, source: str = "Somebody 2020", pr
             "intended_use": "None", "licence": "MIT", "algorithm": "network", "accepts": {"modality": ["CT"]},
             "weights": [{"name": "net", "file": "n.pt", "sha256": "0" * 64, "source": "us"}], "findings": [finding],
         }  # fmt: skip
+        if tested:
+            manifest["selftest"] = {"file": "case.npz", "sha256": "0" * 64}
         entry = RegisteredPackage(
             package="lung", version=version, digest=version * 8, title=manifest["title"], manifest=manifest
         )
         with ledger.begin("test") as tx:
             tx.catalogue.register_package(entry, files={"model.toml": version})
             if proved:
-                proof = KeptProof(device="cpu", passed=True, document={"device": "cpu", "passed": True, "torch": "2"})
-                tx.catalogue.keep_proof("lung", version, proof)
+                document = {"device": "cpu", "passed": True, "tested": tested, "digest": version * 8, "torch": "2"}
+                tx.catalogue.keep_proof("lung", version, KeptProof(device="cpu", passed=True, document=document))
 
 
 def test_a_package_is_added_listed_and_verified(run: Run, tmp_path: Path) -> None:
-    added = run("models", "add", str(package(tmp_path / "sent", pin="")))
+    added = run("models", "add", str(package(tmp_path / "sent", pinned=False)))
     assert added.exit_code == 0, added.output
     assert "registered: small@1.0.0" in added.output
     assert "it is in use" in added.output
@@ -75,7 +79,12 @@ def test_promotion_shows_the_evidence_and_needs_a_reason(run: Run, node_ledger: 
 
 
 @pytest.mark.parametrize(
-    ("source", "proved", "words"), [("TODO", True, "has no source"), ("Somebody 2020", False, "never proved")]
+    ("source", "proved", "words"),
+    [
+        ("TODO", True, "has no source"),
+        ("TBD, ask the makers", True, "`dicom-node models validate lung@1.1.0` measures it"),
+        ("Somebody 2020", False, "never run at this installation: `dicom-node models prove lung@1.1.0`"),
+    ],
 )
 def test_a_version_without_proof_or_justified_thresholds_is_not_promoted(
     run: Run, node_ledger: Ledger, source: str, proved: bool, words: str
@@ -85,6 +94,27 @@ def test_a_version_without_proof_or_justified_thresholds_is_not_promoted(
     assert words in str(refused.exception)
     with node_ledger.begin_reading() as tx:
         assert tx.catalogue.package_version("lung").version == "1.0.0"
+
+
+def test_a_version_without_a_self_test_needs_somebody_who_answers_for_it(run: Run, node_ledger: Ledger) -> None:
+    registered(node_ledger, "1.0.0")
+    registered(node_ledger, "1.1.0", tested=False)
+    promote = ("models", "promote", "lung@1.1.0", "--reason", "newer", "--yes")
+
+    assert "--without-self-test REASON" in str(run(*promote).exception)
+    promoted = run(*promote, "--without-self-test", "its maker showed us")
+    assert promoted.exit_code == 0, promoted.output
+    assert "self-test   it brings no self-test" in promoted.output
+    shown = run("models", "show", "lung").output
+    assert "No self-test vouches for it" in shown
+    assert ": its maker showed us" in shown
+    assert "package self-test waived" in run("audit", "show").output
+
+
+def test_a_self_test_that_there_is_cannot_be_waived(run: Run, node_ledger: Ledger) -> None:
+    registered(node_ledger, "1.0.0", "1.1.0")
+    refused = run("models", "promote", "lung@1.1.0", "--reason", "x", "--yes", "--without-self-test", "in a hurry")
+    assert "which nobody can waive" in str(refused.exception)
 
 
 def test_a_card_is_written_as_html_and_pdf_and_nothing_of_a_package_is_markup(

@@ -46,7 +46,7 @@ def test_a_package_lands_under_its_identifier_and_version_and_can_be_found(tmp_p
 
 
 def test_what_is_not_pinned_is_pinned_and_the_rest_of_the_manifest_stays(tmp_path: Path) -> None:
-    folder = package(tmp_path / "sent", pin="")
+    folder = package(tmp_path / "sent", pinned=False)
     before = (folder / "model.toml").read_text()
 
     assert pin(folder) == ("net.bin",)

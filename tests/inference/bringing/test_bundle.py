@@ -149,7 +149,7 @@ def test_labels_are_those_of_monai_itself(tmp_path: Path, state: dict[str, torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI's own, of defaults that will change
-        expected = _by_monai(bundles.inference(), volume, state)
+        expected = by_monai(bundles.inference(), volume, state)
     assert mask is not None
     assert np.bincount(expected.ravel(), minlength=3).min() > 20
     assert (mask == expected).mean() >= 0.999
@@ -165,7 +165,7 @@ def _volume() -> Volume:
     return Volume(voxels=voxels, affine=affine, frames=(), header=None)  # type: ignore[arg-type]
 
 
-def _by_monai(config: dict[str, Any], volume: Volume, state: dict[str, torch.Tensor]) -> np.ndarray[Any, Any]:
+def by_monai(config: dict[str, Any], volume: Volume, state: dict[str, torch.Tensor]) -> np.ndarray[Any, Any]:
     """The same configuration as MONAI reads and runs it, from the grid of the volume to it and back."""
     from monai.bundle import ConfigParser
     from monai.data import MetaTensor

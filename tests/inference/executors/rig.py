@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import threading
 import time
@@ -23,57 +22,23 @@ from storage.facts.study import Instance, Urgency
 from storage.facts.task import Kind, Next
 from storage.ledger import Ledger
 from tests import builders
+from tests.inference import manifests
 from tests.inference.executors.standins import NAME
+from tests.inference.manifests import accepts, head, measurement, packed, segment
 
 SLOT = (sys.executable, "-X", "faulthandler", "-m", "tests.inference.executors.slot_main")
 SLICES = 3
-
-MANIFEST = """
-id = "{id}"
-version = "{version}"
-title = "Stand-in"
-manufacturer = "Tests"
-intended_use = "Tests."
-licence = "none"
-algorithm = "{algorithm}"
-deadline_seconds = {deadline}
-{weights}
-[parameters]
-{parameters}
-[accepts]
-modality = ["CT"]
-[[segments]]
-number = 1
-label = "All"
-category = {{ value = "91723000", scheme = "SCT", meaning = "Anatomical Structure" }}
-type = {{ value = "39607008", scheme = "SCT", meaning = "Lung" }}
-colour = [255, 0, 0]
-[[measurements]]
-key = "size"
-name = {{ value = "118565006", scheme = "SCT", meaning = "Volume" }}
-unit = {{ value = "ml", scheme = "UCUM", meaning = "milliliter" }}
-method = "none"
-plausible = [0.0, 10.0]
-plausible_source = "none"
-"""
 
 
 def write_package(
     models: Path, name: str, *, version: str = "1.0.0", deadline: float = 60.0, weights: bytes = b"", **parameters: str
 ) -> None:
     """A package that does what its parameters say (tests.inference.executors.standins)."""
-    folder = models / name / version
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = ""
-    if weights:
-        (folder / "net.bin").write_bytes(weights)
-        digest = hashlib.sha256(weights).hexdigest()
-        listed = f'weights = [{{ name = "net", file = "net.bin", sha256 = "{digest}", source = "the tests" }}]'
-    lines = "\n".join(f'{key} = "{value}"' for key, value in parameters.items())
-    text = MANIFEST.format(
-        id=name, version=version, algorithm=NAME, deadline=deadline, weights=listed, parameters=lines
-    )
-    (folder / "model.toml").write_text(text, encoding="utf-8")
+    told = "\n[parameters]\n" + "\n".join(f'{key} = "{value}"' for key, value in parameters.items()) + "\n"
+    first = head(name, version=version, title="Stand-in", algorithm=NAME, more=f"deadline_seconds = {deadline}\n")
+    text = first + (manifests.weights("net", "net.bin", weights) if weights else "") + told + accepts("CT")
+    text += segment(1, "All") + measurement("size", plausible=(0.0, 10.0))
+    packed(models / name / version, text, {"net.bin": weights} if weights else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

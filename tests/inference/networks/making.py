@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,43 +19,10 @@ from inference.networks.prepare import prepare, to_size
 from inference.packages.network import Network
 from inference.packages.package import Package, open_package
 from storage.facts.prediction import Frame
+from tests.inference import manifests
+from tests.inference.manifests import accepts, head, measurement, packed
 
-HEAD = """
-id = "small-network"
-version = "1.0.0"
-title = "Small network"
-manufacturer = "Tests"
-intended_use = "None"
-licence = "None"
-algorithm = "network"
-{weights}
-[accepts]
-modality = ["MR", "CT"]
-"""
-WEIGHTS = """
-[[weights]]
-name = "{name}"
-file = "{name}"
-sha256 = "{digest}"
-source = "the tests"
-"""
-SEGMENT = """
-[[segments]]
-number = {number}
-label = "Part {number}"
-category = {{ value = "91723000", scheme = "SCT", meaning = "Anatomical Structure" }}
-type = {{ value = "12738006", scheme = "SCT", meaning = "Brain" }}
-colour = [250, 0, {number}]
-"""
-MEASUREMENT = """
-[[measurements]]
-key = "{key}"
-name = {{ value = "118565006", scheme = "SCT", meaning = "Volume" }}
-unit = {{ value = "ml", scheme = "UCUM", meaning = "milliliter" }}
-method = "counted"
-plausible = [-1e6, 1e6]
-plausible_source = "tests"
-"""
+_BRAIN = '{ value = "12738006", scheme = "SCT", meaning = "Brain" }'
 
 
 def package(
@@ -66,19 +32,21 @@ def package(
     *,
     segments: int = 0,
     measurements: tuple[str, ...] = (),
+    modalities: tuple[str, ...] = ("MR", "CT"),
     more: str = "",
 ) -> Package:
     """A package in a folder of its own, opened."""
-    folder.mkdir(parents=True, exist_ok=True)
-    entries = ""
-    for name, content in weights.items():
-        (folder / name).write_bytes(content)
-        entries += WEIGHTS.format(name=name, digest=hashlib.sha256(content).hexdigest())
-    text = HEAD.format(weights=entries) + network
-    text += "".join(SEGMENT.format(number=number) for number in range(1, segments + 1))
-    text += "".join(MEASUREMENT.format(key=key) for key in measurements) + more
-    (folder / "model.toml").write_text(text, encoding="utf-8")
-    return open_package(folder)
+    text = head("small-network", title="Small network", algorithm="network")
+    text += "".join(manifests.weights(name, name, content) for name, content in weights.items())
+    text += accepts(*modalities) + network
+    text += "".join(segment(number) for number in range(1, segments + 1))
+    text += "".join(measurement(key) for key in measurements) + more
+    return open_package(packed(folder, text, weights))
+
+
+def segment(number: int) -> str:
+    """An entry for one part of the brain."""
+    return manifests.segment(number, f"Part {number}", kind=_BRAIN)
 
 
 def network_of(**table: Any) -> Network:

@@ -133,7 +133,7 @@ def test_a_faster_way_that_changes_labels_is_not_used(tmp_path: Path) -> None:
     text += '[network.output]\nkind = "segmentation"\nactivation = "softmax"\nsegments = [0, 1]\n'
     voxels = np.full((6, 6, 6), 1000, np.int16)
     voxels[3:] = 1001
-    digest = _case(tmp_path, volume_of(voxels))
+    digest = _case(tmp_path, volume_of(voxels), voxels == 1000)
     more = f'[selftest]\nfile = "case.npz"\nsha256 = "{digest}"\n'
     proof = prove(package(tmp_path, text, {"net": scripted(Fine(), 6, 6, 6)}, segments=1, more=more), CPU)
 
@@ -142,14 +142,23 @@ def test_a_faster_way_that_changes_labels_is_not_used(tmp_path: Path) -> None:
     assert "of the labels are those of eager float32" in proof.trials[1].fault
 
 
-def _case(folder: Path, volume: Volume) -> str:
+def _case(folder: Path, volume: Volume, mask: Any = None) -> str:
     folder.mkdir(parents=True, exist_ok=True)
-    return keep_case(folder / "case.npz", volume)
+    return keep_case(folder / "case.npz", volume, None if mask is None else np.asarray(mask, np.uint8))
+
+
+def test_a_self_test_that_expects_nothing_proves_nothing(tmp_path: Path) -> None:
+    text = SCRIPTED + '[network.output]\nkind = "segmentation"\nactivation = "softmax"\nsegments = [0, 1, 2]\n'
+    more = f'[selftest]\nfile = "case.npz"\nsha256 = "{_case(tmp_path, body())}"\n'
+    proof = prove(package(tmp_path, text, {"net": scripted(Sides(), 14, 12, 10)}, segments=2, more=more), CPU)
+
+    assert not proof.passed
+    assert "expects nothing" in proof.faults[0]
 
 
 def test_an_answer_that_depends_on_storage_is_noted(tmp_path: Path) -> None:
     text = SCRIPTED + '[network.output]\nkind = "segmentation"\nactivation = "softmax"\nsegments = [0, 1, 2]\n'
-    digest = _case(tmp_path, body())
+    digest = _case(tmp_path, body(), body().voxels > 50)
     more = f'[selftest]\nfile = "case.npz"\nsha256 = "{digest}"\n'
     proof = prove(package(tmp_path, text, {"net": scripted(Sides(), 14, 12, 10)}, segments=2, more=more), CPU)
     assert "depends on how the axes are stored" in proof.notes[0]

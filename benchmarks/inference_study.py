@@ -1,0 +1,251 @@
+"""A whole 600-slice CT: from files to a volume against SimpleITK, and the node's run against its bare forward passes.
+
+    python -m benchmarks.inference_study [--slices 600] [--matrix 512] [--rounds 3] [--only load]
+
+Runs alternate, each in a process of its own, with files in the page cache. The network is a SegResNet of MONAI with 8
+filters, at 1.5 mm in windows of 96 x 96 x 96: small for its kind, which makes the node's share look large. SimpleITK is
+needed for this benchmark alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+WINDOW = (96, 96, 96)
+PIXEL, STEP, WANTED = 0.7, 1.0, 1.5  #: mm
+CLASSES = 5
+ARGUMENTS = "{ spatial_dims = 3, in_channels = 1, out_channels = 5, init_filters = 8 }"
+MANIFEST = """
+id = "benchmark"
+version = "1.0.0"
+title = "Benchmark"
+manufacturer = "Benchmark"
+intended_use = "None"
+licence = "None"
+algorithm = "network"
+[[weights]]
+name = "net"
+file = "net.pt"
+sha256 = "{digest}"
+source = "made by the benchmark"
+[accepts]
+modality = ["CT"]
+[network]
+average = "logits"
+[[network.models]]
+weights = "net"
+format = "state-dict"
+architecture = {{ name = "monai.SegResNet", arguments = {arguments} }}
+[[network.prepare]]
+do = "orient"
+to = "SPL"
+[[network.prepare]]
+do = "resample"
+spacing = [{wanted}, {wanted}, {wanted}]
+[[network.prepare]]
+do = "range"
+low = -1000
+high = 1000
+[network.windows]
+size = [96, 96, 96]
+overlap = 0.5
+[network.output]
+kind = "segmentation"
+activation = "softmax"
+segments = [0, 1, 2, 3, 4]
+"""
+SEGMENT = """
+[[segments]]
+number = {number}
+label = "Part {number}"
+category = {{ value = "91723000", scheme = "SCT", meaning = "Anatomical Structure" }}
+type = {{ value = "91723000", scheme = "SCT", meaning = "Anatomical Structure" }}
+colour = [250, 0, {number}]
+"""
+
+
+def write_study(folder: Path, slices: int, matrix: int) -> None:
+    """Uncompressed CT slices of smooth noise."""
+    from tests import builders
+
+    chance = np.random.default_rng(1)
+    small = chance.normal(size=(8, matrix // 8, matrix // 8))
+    for number, ds in enumerate(builders.slices(slices, 8, 8, step=STEP)):
+        plane = np.kron(small[number % 8], np.ones((8, 8))) * 400 + chance.integers(0, 40, (matrix, matrix)) + 900
+        builders.pixels(ds, plane.astype(np.int16))
+        ds.PixelSpacing = [PIXEL, PIXEL]
+        ds.save_as(folder / f"{number:04d}.dcm", enforce_file_format=True)
+
+
+def write_package(folder: Path) -> None:
+    """The network with random weights, as a package."""
+    import torch
+
+    from inference.networks.architectures import build
+    from inference.packages.network import Architecture
+
+    torch.manual_seed(1)
+    arguments = {"spatial_dims": 3, "in_channels": 1, "out_channels": CLASSES, "init_filters": 8}
+    buffer = io.BytesIO()
+    torch.save(build(Architecture(name="monai.SegResNet", arguments={**arguments})).state_dict(), buffer)
+    (folder / "net.pt").write_bytes(buffer.getvalue())
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    text = MANIFEST.format(digest=digest, arguments=ARGUMENTS, wanted=WANTED)
+    text += "".join(SEGMENT.format(number=number) for number in range(1, CLASSES))
+    (folder / "model.toml").write_text(text, encoding="utf-8")
+
+
+def load_node(folder: Path) -> dict[str, float]:
+    """Files to int16 HU with geometry."""
+    from inference.imaging.volume import load
+
+    paths = sorted((folder / "study").iterdir())
+    load(paths[:8])  # imports
+    return _timed(lambda: load(paths))
+
+
+def load_simpleitk(folder: Path) -> dict[str, float]:
+    """The same by SimpleITK, which is told the order of the files: to sort them costs it more."""
+    import SimpleITK  # type: ignore[import-not-found]
+
+    paths = [str(path) for path in sorted((folder / "study").iterdir())]
+
+    def read(names: list[str]) -> object:
+        reader = SimpleITK.ImageSeriesReader()
+        reader.SetFileNames(names)
+        return SimpleITK.GetArrayViewFromImage(reader.Execute())
+
+    read(paths[:8])
+    return _timed(lambda: read(paths))
+
+
+def run_node(folder: Path) -> dict[str, float]:
+    """Files to a prediction with its mask on the source grid."""
+    from inference.packages.package import open_package
+    from inference.pipeline import Request, predict
+    from inference.runtime import Kept, Runtime
+
+    package, runtime = open_package(folder / "package"), Runtime(device="cpu", models=Kept())
+    paths = tuple(sorted((folder / "study").iterdir()))
+
+    def run(some: tuple[Path, ...]) -> dict[str, float]:
+        outcome = predict(Request(key="k", study_uid="1", series_uid="2", revision=0, paths=some), package, runtime)
+        assert outcome.mask is not None, outcome.prediction.reason
+        return outcome.prediction.seconds
+
+    run(paths[:8])  # imports, weights, kernels
+    steps: dict[str, float] = {}
+    return _timed(lambda: steps.update(run(paths))) | steps
+
+
+def run_bare(folder: Path) -> dict[str, float]:
+    """As many windows through the same network, and nothing else."""
+    import torch
+
+    from inference.networks.device import device_of
+    from inference.networks.forward import load_nets
+    from inference.networks.windows import plan
+    from inference.packages.package import open_package
+
+    package = open_package(folder / "package")
+    network = package.manifest.network
+    assert network is not None
+    net = load_nets(package, device_of("cpu")).members[0]
+    slices = len(list((folder / "study").iterdir()))
+    matrix = json.loads((folder / "size.json").read_text(encoding="utf-8"))
+    size = [round(slices * STEP / WANTED), round(matrix * PIXEL / WANTED), round(matrix * PIXEL / WANTED)]
+    count = plan([max(a, b) for a, b in zip(size, WINDOW, strict=True)], network.windows).count
+    patch = torch.rand(1, 1, *WINDOW)
+
+    def forward() -> None:
+        for _ in range(count):
+            net(patch)
+
+    with torch.inference_mode():
+        net(patch)
+        return _timed(forward) | {"windows": count}
+
+
+TASKS: dict[str, Callable[[Path], dict[str, float]]] = {
+    "load-node": load_node, "load-simpleitk": load_simpleitk, "run-node": run_node, "run-bare": run_bare,
+}  # fmt: skip
+PAIRS = (("load-node", "load-simpleitk"), ("run-node", "run-bare"))
+
+
+def _timed(work: Callable[[], object]) -> dict[str, float]:
+    cpu, start = time.process_time(), time.perf_counter()
+    kept = work()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    del kept
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "cpu": cpu, "peak MB": peak}
+
+
+def measure(task: str, folder: Path, threads: int) -> dict[str, float]:
+    """One task in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.inference_study", "--task", task, "--folder", str(folder)]
+    out = subprocess.run([*command, "--threads", str(threads)], capture_output=True, text=True, check=True).stdout
+    found: dict[str, float] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Measure, or be measured."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--slices", type=int, default=600)
+    parser.add_argument("--matrix", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", help="load or run; default: both")
+    parser.add_argument("--task", choices=TASKS, help="be measured in this; the others are for measuring")
+    parser.add_argument("--folder", type=Path, help="of the study, for --task")
+    arguments = parser.parse_args()
+    if arguments.task:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+        print(json.dumps(TASKS[arguments.task](arguments.folder)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("study", "package"):
+            (folder / part).mkdir()
+        (folder / "size.json").write_text(str(arguments.matrix), encoding="utf-8")
+        write_study(folder / "study", arguments.slices, arguments.matrix)
+        write_package(folder / "package")
+        for pair in (one for one in PAIRS if one[0].startswith(arguments.only)):
+            rounds = [[measure(task, folder, arguments.threads) for task in pair] for _ in range(arguments.rounds)]
+            report(pair, rounds)
+
+
+def report(pair: tuple[str, str], rounds: list[list[dict[str, float]]]) -> None:
+    """Medians of both, the range of the ratios, and the steps of the first."""
+    for key in ("seconds", "cpu", "peak MB"):
+        mine, theirs = ([found[side][key] for found in rounds] for side in (0, 1))
+        ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
+        print(
+            f"{key}: {pair[0]} {statistics.median(mine):.2f}, {pair[1]} {statistics.median(theirs):.2f}, "
+            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            flush=True,
+        )
+    more = {
+        key: [found[0][key] for found in rounds] for key in rounds[0][0] if key not in ("seconds", "cpu", "peak MB")
+    }
+    print("  steps:", ", ".join(f"{key} {statistics.median(values):.2f}" for key, values in more.items()) or "none")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What a card says of the trials of a version: how it did on local cases, and what it takes here."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dicom_node.commands.card_parts import Card, Section, Table
+from dicom_node.commands.printing import moment, size
+from storage.facts.release import KeptTrial, PackageVersion, Trial
+
+Found = Mapping[str, Any]  #: a report, as the worker made it
+_SHOWN = 3  #: validations that a card lists, the newest
+
+
+def validation_card(version: PackageVersion, found: Found) -> Card:
+    """The report of a validation."""
+    sections = [Section(title="Cases", paragraphs=tuple(_cases(found)), tables=tuple(_refused(found)))]
+    sections += [_result(result) for result in found["results"]]
+    made = datetime.datetime.fromisoformat(found["made"]).timestamp()
+    return Card(
+        title=version.title,
+        subtitle=f"{version.reference} · validation · report {found['digest'][:12]}",
+        is_research=bool(version.manifest.get("research", True)),
+        standing=f"measured {moment(made)} on {found['device']}",
+        sections=tuple(sections),
+        kind="validation report",
+    )
+
+
+def _cases(found: Found) -> Iterator[str]:
+    yield (
+        f"{found['series']} series were analysed, {found['not_analysed']} were not; {found['passed_over']} others in "
+        "the folder have no truth and were passed over."
+    )
+    yield (
+        "Every series went through the code of production, with the calibration and the operating points of the "
+        f"package{_variant(found)}. Series that were not analysed are in no number below."
+    )
+    for one in found["excluded"]:
+        yield f"Study {one['study']} is left out: {one['why']}."
+    yield f"Truth table SHA-256 {found['truth']}; report SHA-256 {found['digest']}."
+
+
+def _variant(found: Found) -> str:
+    return f" ({', '.join(found['variant'])})" if found["variant"] else ""
+
+
+def _refused(found: Found) -> Iterator[Table]:
+    rows = tuple((one["why"], str(one["series"])) for one in found["refusals"])
+    if rows:
+        yield Table(heads=("not analysed", "series"), rows=rows)
+    yield _table(found["groups"])
+
+
+def _result(result: Found) -> Section:
+    return Section(
+        title=f"{result['target']}: {result['task']}",
+        paragraphs=(f"{result['cases']} series: {result['summary']}.", *_unsaid(result)),
+        tables=tuple(_table(table) for table in result["tables"] if table["rows"]),
+    )
+
+
+def _unsaid(result: Found) -> Iterator[str]:
+    if result["unsaid"]:
+        yield f"In {result['unsaid']} more series, which were analysed, the package said nothing of it."
+
+
+def _table(table: Found) -> Table:
+    return Table(title=table["title"], heads=tuple(table["heads"]), rows=tuple(tuple(row) for row in table["rows"]))
+
+
+def validation_sections(trials: Sequence[KeptTrial]) -> Iterator[Section]:
+    """The newest validations of a version, in short."""
+    kept = [trial for trial in trials if trial.trial is Trial.VALIDATED]
+    rows = tuple(
+        (moment(t.at), t.author, str(t.document["series"]), str(t.document["not_analysed"]), t.document["digest"][:12])
+        for t in kept[:_SHOWN]
+    )
+    if not rows:
+        yield Section(title="Validation here", paragraphs=("It was not validated on cases of this installation.",))
+        return
+    heads = ("When", "Who", "Series", "Not analysed", "Report")
+    told = tuple(f"{one['target']}: {one['summary']}." for one in kept[0].document["results"])
+    yield Section(title="Validation here", paragraphs=told, tables=(Table(heads=heads, rows=rows),))
+
+
+def benchmark_card(version: PackageVersion, found: Found) -> Card:
+    """What a benchmark found."""
+    made = datetime.datetime.fromisoformat(found["made"]).timestamp()
+    return Card(
+        title=version.title,
+        subtitle=f"{version.reference} · benchmark",
+        is_research=bool(version.manifest.get("research", True)),
+        standing=f"measured {moment(made)} on {found['device']}",
+        sections=(_cost(found), Section(title="Steps", tables=(_steps(found),))),
+        kind="benchmark",
+    )
+
+
+def benchmark_section(trials: Sequence[KeptTrial]) -> Section:
+    """The newest benchmark of a version on each kind of device."""
+    newest: dict[str, KeptTrial] = {}
+    for trial in trials:
+        if trial.trial is Trial.BENCHMARKED:
+            newest.setdefault(trial.document["kind"], trial)
+    rows = tuple(
+        (kind, moment(t.at), f"{t.document['seconds']:.2f} s", size(t.document["peak"]), _ratio(t.document))
+        for kind, t in newest.items()
+    )
+    heads = ("Device", "When", "Run (median)", "Memory", "To its bare forward pass")
+    return Section(title="Cost here", tables=(Table(heads=heads, rows=rows),) if rows else ())
+
+
+def _cost(found: Found) -> Section:
+    shape = " x ".join(map(str, found["shape"]))
+    text = f"{found['rounds']} runs after a first one, on {found['source']} ({shape} voxels){_variant(found)}."
+    rows = (
+        ("run, median", f"{found['seconds']:.3f} s ({min(found['runs']):.3f} to {max(found['runs']):.3f})"),
+        ("first run, model loaded", f"{found['first']:.3f} s"),
+        ("memory, most", size(found["peak"])),
+        ("bare forward pass", "-" if found["forward"] is None else f"{found['forward']:.3f} s"),
+        ("to the bare forward pass", _ratio(found)),
+    )
+    return Section(title="Cost", paragraphs=(text,), tables=(Table(heads=("What", "Found"), rows=rows),))
+
+
+def _ratio(found: Found) -> str:
+    return "-" if found["ratio"] is None else f"{found['ratio']:.2f} times"
+
+
+def _steps(found: Found) -> Table:
+    rows = tuple((one["step"], f"{one['seconds']:.3f} s", f"{one['share']:.0%}") for one in found["steps"])
+    return Table(heads=("Step", "Median", "Share"), rows=rows)

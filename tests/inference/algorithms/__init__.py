@@ -1,0 +1,1 @@
+"""What packages run: declared networks that detect and enhance."""

@@ -1,0 +1,1 @@
+"""From files to volumes: parts of a series, Enhanced objects, geometry."""
