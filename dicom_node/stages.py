@@ -10,12 +10,13 @@ from functools import partial
 from importlib.metadata import version
 
 from dicom_node.config import NodeConfig
+from dicom_node.deliver.sending import refusals_of
 from dicom_node.deliver.stage import commit, deliver, deliveries
 from dicom_node.receive.reconcile import Reconciliation
 from dicom_node.results import profiles
 from dicom_node.results.identity import NodeIdentity
 from dicom_node.results.language import language
-from dicom_node.results.stage import Afterwards, report
+from dicom_node.results.stage import Afterwards, maker, report
 from dicom_node.route.chooser import choose
 from dicom_node.route.router import route
 from dicom_node.wiring import archives_of, assembly_of, identity_of, routes_of
@@ -73,6 +74,7 @@ def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
         station_name=node.station_name,
         institution=node.institution,
     )
+    refusals = refusals_of(ledger)
     afterwards = Afterwards(
         decide=priority.decider(research_may_raise=config.worklist.research_may_raise),
         claim=partial(priority.claim_of, research_may_raise=config.worklist.research_may_raise),
@@ -80,14 +82,16 @@ def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
         profiles={name: profiles.of(section) for name, section in config.destinations.items()},
         language=language(node.language),
         announce_from=Urgency[config.worklist.ups_from] if ups else None,
+        refused=lambda name: refusals.of(routes[name].destination) if name in routes else (),
     )
+    make = maker(ledger, identity, afterwards, "delivery")
     handlers = {
         Kind.ASSEMBLE: assembly_of(config, ledger).handler(),
         Kind.ROUTE: route(ledger, identity_of(config), priority.of_order),
         Kind.CHOOSE: choose(ledger, identity_of(config), priority.of_order),
         Kind.REPORT: report(ledger, identity, afterwards),
-        Kind.DELIVER: deliver(ledger, routes, "delivery"),
-        Kind.COMMIT: commit(ledger, routes, "delivery"),
+        Kind.DELIVER: deliver(ledger, routes, "delivery", make),
+        Kind.COMMIT: commit(ledger, routes, "delivery", make),
         Kind.RECONCILE: Reconciliation(
             ledger=ledger, settings=config.reconcile, archives=archives_of(config)
         ).handler(),

@@ -125,7 +125,7 @@ class Predictions:
             made = from_json(Prediction, document)
             found |= {array.blob for array in made.arrays}
             if made.mask is not None:
-                found.add(made.mask.blob)
+                found |= set(made.mask.blobs)
         return found | set(self._session.scalars(select(ObjectRow.blob).where(ObjectRow.study_uid == study_uid)))
 
     def delivered(self, prediction_key: str, destination: str) -> set[str]:

@@ -14,8 +14,8 @@ from dicom_node.commands.card_parts import Card, Section, Table
 from dicom_node.commands.card_trials import benchmark_section, validation_sections
 from dicom_node.commands.printing import moment
 from storage.facts.release import WAIVED, KeptTrial, PackageVersion, Release
+from storage.facts.units import spelled
 
-_UNITS = {"[hnsf'U]": "HU", "ml": "mL", "1": ""}  #: UCUM units whose code people do not write
 _NOT_STATED = "not stated"
 
 
@@ -224,7 +224,7 @@ def _code(code: Mapping[str, Any]) -> str:
 
 
 def _unit(code: Mapping[str, Any]) -> str:
-    return _UNITS.get(code["value"], str(code["value"]))
+    return spelled(str(code["value"]))
 
 
 def _said(value: Any) -> str:

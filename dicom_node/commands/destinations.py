@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -11,8 +12,10 @@ import click
 from dicom_node.commands.opening import read_config
 from dicom_node.commands.options import config_option
 from dicom_node.config import NodeConfig
+from dicom_node.deliver.acceptance import Offer, Refusals
 from dicom_node.deliver.association import Association, Proposal
 from dicom_node.deliver.destination import Destination
+from dicom_node.deliver.sending import FOLDER
 from dicom_node.results import profiles
 from dicom_node.results.capability import CLASSES, EXPLICIT, IMPLICIT, NEEDS, RLE, propose, takes
 from dicom_node.wiring import destination_of
@@ -45,6 +48,9 @@ def show(path: Path) -> None:
         click.secho(f"{name}: {section.ae_title} at {section.host}:{section.port}{secured}", bold=True)
         click.echo(f"  profile {chosen.name}: {', '.join(chosen.kinds)}")
         click.echo(f"  {chosen.why}")
+        plain = destination_of(config, name, section.model_copy(update={"tls": False}))  # certificates are not needed
+        for known in _named_classes(_memory(config).of(plain)):
+            click.echo(f"  was seen to refuse {known}: gets what stands for it, until it is probed")
 
 
 @destinations.command()
@@ -53,13 +59,15 @@ def show(path: Path) -> None:
 def probe(path: Path, ae: str) -> None:
     """Ask AE, a destination by its name or AE title, what it takes of all that could be sent; propose a profile.
 
-    Nothing is stored there. Ends with 1 when the configured profile would send what is refused.
+    Nothing is stored there. What deliveries learned of it is forgotten: the next one begins anew. Ends with 1 when the
+    configured profile would send what is refused.
     """
     config = read_config(path)
     name = _named(config, ae)
     section = config.destinations[name]
     destination = destination_of(config, name, section)
     accepted = _negotiate(destination)
+    _forget(config, destination)
     click.echo(f"{destination} was asked for everything that this node sends:")
     _print_classes(accepted)
     _print_kinds(accepted)
@@ -71,6 +79,20 @@ def probe(path: Path, ae: str) -> None:
     else:
         click.secho(f"configured is {configured.name}: all of it would be taken", fg="green")
     sys.exit(1 if refused else 0)
+
+
+def _memory(config: NodeConfig) -> Refusals:
+    return Refusals(config.node.data / FOLDER)
+
+
+def _forget(config: NodeConfig, destination: Destination) -> None:
+    for known in _named_classes(_memory(config).forget(destination)):
+        click.echo(f"forgotten: it was seen to refuse {known}")
+
+
+def _named_classes(offers: Iterable[Offer]) -> list[str]:
+    """The names of SOP classes, each once."""
+    return sorted({CLASSES[uid][0] if uid in CLASSES else uid for uid, _ in offers})
 
 
 def _named(config: NodeConfig, ae: str) -> str:

@@ -10,6 +10,7 @@ from dicom_node.commands.card import operating_points
 from dicom_node.commands.printing import moment
 from storage.facts.prediction import Measurement, Prediction, Status
 from storage.facts.release import KeptProof, KeptTrial, PackageVersion, Trial
+from storage.facts.units import spelled
 
 Pair = tuple[Prediction, Prediction]  #: of the version in use and of the other, on the same series
 
@@ -115,7 +116,7 @@ def _measurements(pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
         new = _measured(other)
         for name, measurement in _measured(one).items():
             if name in new and new[name].unit == measurement.unit:
-                differences.setdefault(f"{name} ({measurement.unit.value})", []).append(
+                differences.setdefault(f"{name} ({spelled(measurement.unit.value)})", []).append(
                     new[name].value - measurement.value
                 )
     return {name: _limits(values) for name, values in differences.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pydicom
 from dicom_node.commands.opening import open_ledger, operator, read_config
 from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, size
-from dicom_node.results import profiles
+from dicom_node.results import fallback, profiles
 from dicom_node.results.identity import NodeIdentity
 from dicom_node.results.language import Language, language
 from dicom_node.results.material import arrays_of, headers_of, look_in, mask_of
@@ -45,7 +45,7 @@ def show(path: Path, study: str) -> None:
             click.echo(f"series {kept.prediction.series_uid}, revision {kept.prediction.revision}")
             for line in _listed(objects):
                 click.echo(line)
-            report = next((o for o in objects if o.kind in (profiles.SR, profiles.SR_COMPREHENSIVE)), None)
+            report = next((o for o in objects if o.kind in profiles.REPORTS), None)
             if report is None:
                 click.echo("no report was made yet")
                 continue
@@ -87,7 +87,8 @@ def resend(path: Path, study: str, destinations: tuple[str, ...]) -> None:
             for name in destinations or _sent_to(ledger, study, kept.prediction.key):
                 section = config.destinations.get(name)
                 wanted = profiles.of(section) if section else profiles.DEFAULT
-                chosen = profiles.subset(objects, wanted.kinds)
+                kinds = _as_before(ledger, kept.prediction.key, name, wanted.kinds, objects)
+                chosen = profiles.subset(objects, kinds)
                 if not chosen:
                     click.echo(f"{name}: nothing of this result is for a destination of profile {wanted.name}")
                     continue
@@ -143,6 +144,21 @@ def _sent_to(ledger: Ledger, study: str, key: str) -> list[str]:
     return sorted({name.partition("#")[0] for name in deliveries if ">" not in name})
 
 
+def _as_before(
+    ledger: Ledger, key: str, destination: str, kinds: Collection[str], objects: list[ResultObject]
+) -> list[str]:
+    """The kinds of a profile, or what stood for one when it was sent: the destination shall not get both."""
+    with ledger.begin_reading() as tx:
+        there = tx.predictions.delivered(key, destination)
+    made, had = {one.kind for one in objects}, {one.kind for one in objects if one.sop_instance_uid in there}
+    chosen = []
+    for kind in kinds:
+        others = [other for other in fallback.INSTEAD.get(kind, ()) if other not in kinds]
+        ladder = [kind, *others]
+        chosen.append(next((one for one in ladder if one in had), next((one for one in ladder if one in made), kind)))
+    return chosen
+
+
 def _again(ledger: Ledger, prediction: Prediction, destination: str, objects: list[ResultObject]) -> None:
     item = Next(
         kind=Kind.DELIVER,
@@ -150,7 +166,7 @@ def _again(ledger: Ledger, prediction: Prediction, destination: str, objects: li
         payload={
             "prediction": prediction.key,
             "destination": destination,
-            "kinds": [one.kind for one in objects],
+            **fallback.errand(one.kind for one in objects),
         },
         urgency=prediction.urgency,
         series_uid=prediction.series_uid,

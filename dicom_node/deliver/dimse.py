@@ -21,6 +21,7 @@ MAXIMUM_CONTEXTS = 128
 LEAST_SHARE = 8  #: objects that are worth an association of their own
 _DONE = {0x0000, 0x0111}  #: 0x0111: it has it already, from an earlier attempt whose answer was lost
 _WARNINGS = {0x0001, 0x0107, 0x0116}
+_NO_SUCH_CLASS = {0x0118, 0x0122}
 _FINAL = {0x0105, 0x0106, 0x0112, 0x0115, 0x0117, 0x0118, 0x0119, 0x0120, 0x0121, 0x0122, 0x0124, 0x0211, 0x0212}
 
 
@@ -44,6 +45,16 @@ class Sent:
     def outcome(self) -> Outcome:
         """What the status asks of the sender."""
         return outcome(self.status)
+
+    @property
+    def of_class(self) -> bool:
+        """Whether the peer refuses all objects of this class and transfer syntax."""
+        return self.status in _NO_SUCH_CLASS
+
+    @property
+    def in_this_form(self) -> bool:
+        """Whether the peer may take the same content in another form: it does not know the class, or not the data."""
+        return self.of_class or self.status & 0xFF00 == 0xA900 or self.status & 0xF000 == 0xC000
 
 
 class Interrupted(Transient):

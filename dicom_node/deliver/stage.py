@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from dicom_node.deliver import commitment, dimse
-from dicom_node.deliver.destination import Destination, Outgoing
+from dicom_node.deliver import commitment
+from dicom_node.deliver.destination import Destination
+from dicom_node.deliver.sending import Sending
+from dicom_node.deliver.standby import Make
 from storage.facts.errors import Misconfigured, NodeError, Transient
 from storage.facts.result import ResultObject
 from storage.facts.task import Kind, Later, Next, Task
@@ -49,19 +51,24 @@ def deliveries(prediction_key: str, destinations: Sequence[str]) -> tuple[Next, 
     )
 
 
-def deliver(ledger: Ledger, routes: Routes, actor: str) -> Handler:
-    """The DELIVER stage: sends what the destination has not acknowledged yet."""
+def deliver(ledger: Ledger, routes: Routes, actor: str, make: Make | None = None) -> Handler:
+    """The DELIVER stage: sends what the destination has not acknowledged yet, in the form that it takes.
+
+    ``make`` makes what stands for a kind that is refused; without it only what was made already can.
+    """
 
     def work(task: Task) -> Done:
         route = _route(routes, task)
-        sent = _send_missing(ledger, route, task, actor)
-        follow = (Next(kind=Kind.COMMIT, key=task.key, payload=task.payload),) if route.commitment else ()
+        sending = Sending(ledger, route.destination, task, actor, make)
+        sent = sending.send_missing()
+        payload = {**task.payload, "kinds": list(sending.kinds)}
+        follow = (Next(kind=Kind.COMMIT, key=task.key, payload=payload),) if route.commitment else ()
         return Done(follow=follow, note={"destination": route.destination.name, "objects": sent})
 
     return Handler(work=work)
 
 
-def commit(ledger: Ledger, routes: Routes, actor: str) -> Handler:
+def commit(ledger: Ledger, routes: Routes, actor: str, make: Make | None = None) -> Handler:
     """The COMMIT stage: asks for commitment and waits for the report; what was not committed is sent again.
 
     A report may have come while the node was down, and few archives report twice: what was asked before this process
@@ -72,13 +79,13 @@ def commit(ledger: Ledger, routes: Routes, actor: str) -> Handler:
     def work(task: Task) -> Done | Later:
         route = _route(routes, task)
         name, key = route.destination.name, str(task.payload["prediction"])
+        sending = Sending(ledger, route.destination, task, actor, make)
+        objects, missing = sending.objects(), sending.missing()
         with ledger.begin_reading() as tx:
-            objects = _wanted(tx.predictions.objects(key), task)
-            delivered = tx.predictions.delivered(key, name)
             uncommitted = tx.predictions.uncommitted(key, name)
             asked_at = tx.predictions.awaited_commitment(task.key)
-        if {o.sop_instance_uid for o in objects} - delivered:
-            number = _send_missing(ledger, route, task, actor)
+        if missing:
+            number = sending.send_missing()
             raise Transient(f"{route.destination} did not keep {number} object(s): sent again, asking again")
         if not uncommitted:
             return Done(note={"destination": name, "objects": len(objects)})
@@ -120,46 +127,6 @@ def _route(routes: Routes, task: Task) -> Route:
             f"destination {name!r} is not in node.toml (there: {', '.join(routes) or 'none'}): add it, restart the "
             "node, then `dicom-node tasks retry`"
         ) from None
-
-
-def _wanted(objects: Sequence[ResultObject], task: Task) -> list[ResultObject]:
-    """The objects that this destination can show; all of them where the task does not say."""
-    kinds = task.payload.get("kinds")
-    return [one for one in objects if kinds is None or one.kind in kinds]
-
-
-def _send_missing(ledger: Ledger, route: Route, task: Task, actor: str) -> int:
-    """Send what was not acknowledged; what is answered is kept even if the rest fails. Returns how many were sent."""
-    key, destination = str(task.payload["prediction"]), route.destination
-    with ledger.begin_reading() as tx:
-        there = tx.predictions.delivered(key, destination.name)
-        missing = [o for o in _wanted(tx.predictions.objects(key), task) if o.sop_instance_uid not in there]
-    if not missing:
-        return 0
-    files = [
-        Outgoing(
-            path=ledger.blobs.path(o.blob),
-            sop_class_uid=o.sop_class_uid,
-            sop_instance_uid=o.sop_instance_uid,
-            transfer_syntax_uid=o.transfer_syntax_uid,
-        )
-        for o in missing
-    ]
-    try:
-        answers: Sequence[dimse.Sent] = dimse.send(files, destination)
-    except dimse.Interrupted as error:
-        _keep(ledger, destination, error.sent, task, actor)
-        raise
-    _keep(ledger, destination, answers, task, actor)
-    dimse.check(answers, destination)
-    return len(answers)
-
-
-def _keep(ledger: Ledger, destination: Destination, answers: Sequence[dimse.Sent], task: Task, actor: str) -> None:
-    stored = {a.sop_instance_uid: a.status for a in answers if a.outcome is dimse.Outcome.STORED}
-    if stored:
-        with ledger.begin(actor) as tx:
-            tx.predictions.record_delivery(destination.name, stored, task.study_uid)
 
 
 def _ask(ledger: Ledger, route: Route, task: Task, objects: Sequence[ResultObject], actor: str) -> None:

@@ -16,6 +16,7 @@ from dicom_node.demo.session import Session
 from storage import views
 from storage.facts.prediction import Measurement, Prediction
 from storage.facts.study import Urgency
+from storage.facts.units import spelled
 
 _COLOURS = {Urgency.STAT: "bold red", Urgency.HIGH: "yellow", Urgency.ROUTINE: "green"}
 MOST_COLUMNS = 4  #: studies side by side; more are summed up
@@ -68,7 +69,7 @@ def _result(prediction: Prediction) -> Text:
     if prediction.reason is not None:
         return Text(f"Not analysed: {prediction.reason.text}", style="yellow")
     lines = [finding.text for finding in prediction.findings]
-    lines += [f"{what}: {m.value:.{m.digits}f} {unit(m)}" for what, m in measurements(prediction)]
+    lines += [f"{what}: {m.value:.{m.digits}f} {spelled(m.unit.value)}" for what, m in measurements(prediction)]
     return Text("\n".join(lines))
 
 
@@ -76,11 +77,6 @@ def measurements(prediction: Prediction) -> list[tuple[str, Measurement]]:
     """Of the series, or of its segments where there are none of the series; with what each is called."""
     whole = [(m.name.meaning, m) for m in prediction.measurements]
     return whole or [(f"{s.label}, {m.name.meaning.lower()}", m) for s in prediction.segments for m in s.measurements]
-
-
-def unit(measurement: Measurement) -> str:
-    """A unit for eyes."""
-    return "HU" if measurement.unit.value == "[hnsf'U]" else measurement.unit.value
 
 
 def truth(console: Console, scene: Scene, prediction: Prediction | None) -> None:

@@ -27,14 +27,15 @@ CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
     f"{_STORAGE}2": ("CT Image", _UNCOMPRESSED),
     f"{_STORAGE}4": ("MR Image", _UNCOMPRESSED),
 }
-#: The classes that the objects of a kind may be of: all of them must be taken.
+#: The classes that the objects of a kind may be of, the usual one first: all of them must be taken.
 NEEDS: dict[str, tuple[str, ...]] = {
     kind: tuple(f"{_STORAGE}{suffix}" for suffix in suffixes)
     for kind, suffixes in {
         profiles.SEG: ("66.4",),
-        profiles.LABELMAP: ("66.7",),
+        profiles.LABELMAP: ("66.7", "66.4"),
         profiles.SR: ("88.34", "88.11"),
         profiles.SR_COMPREHENSIVE: ("88.33", "88.11"),
+        profiles.SR_TEXT: ("88.11",),
         profiles.SR_VOLUMETRIC: ("88.34",),
         profiles.SC: ("7",),
         profiles.SC_MAP: ("7",),
@@ -46,7 +47,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
         profiles.REJECTION: ("88.59",),
     }.items()
 }
-_REPORTS = (profiles.SR, profiles.SR_COMPREHENSIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def propose(accepted: Mapping[str, Collection[str]]) -> Proposal | None:
     fitting = []
     for one in profiles.PROFILES.values():
         without = tuple(kind for kind in one.kinds if not takes(kind, accepted))
-        if any(kind in _REPORTS and kind not in without for kind in one.kinds):
+        if any(kind in profiles.REPORTS and kind not in without for kind in one.kinds):
             fitting.append(Proposal(profile=one, without=without))
     if not fitting:
         return None

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
-from functools import cache
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from dicom_node.results import statement
 from dicom_node.results.identity import series_description
 from dicom_node.results.language import Language, language
+from dicom_node.results.lettering import drawable, font
 from storage.facts.prediction import Prediction
 
-FONT_PIXELS = 15  #: legible at 512 pixels
 _LINE = 20  #: height of a line, pixels
 _MARGIN = 8
 _MOST_LINES = 12
 
-_SPELLED = {
-    "ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "…": "...", "×": "x", "–": "-",
-    "—": "-", "±": "+/-", "µ": "u", "≥": ">=", "≤": "<=", "²": "2", "³": "3",
-}  # fmt: skip
-
 Line = tuple[str, tuple[int, int, int]]
 _WHITE, _GREY = (255, 255, 255), (170, 170, 170)
-
-
-@cache
-def font(pixels: int = FONT_PIXELS) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that comes with Pillow, so that a picture is the same everywhere."""
-    return ImageFont.load_default(size=pixels)
-
-
-def drawable(text: str) -> str:
-    """The text in characters that the font has: umlauts are spelled out, accents dropped, others a question mark."""
-    return "".join(char if _has(char) else _spelled(char) for char in text)
-
-
-@cache
-def _has(char: str) -> bool:
-    return char.isspace() or bytes(font().getmask(char)) != bytes(font().getmask("\uffff"))
-
-
-def _spelled(char: str) -> str:
-    if char in _SPELLED:
-        return _SPELLED[char]
-    base = unicodedata.normalize("NFKD", char)[0]
-    return base if base != char and _has(base) else "?"
 
 
 def under(picture: Image.Image, prediction: Prediction, where: str = "", spoken: Language | None = None) -> Image.Image:
@@ -109,12 +79,16 @@ def lighter(colour: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """Break a sentence at spaces so that each line fits into ``width`` pixels."""
+    """Break a sentence at spaces so that each line fits into ``width`` pixels; a word that is longer, anywhere."""
     lines, line = [], ""
-    for word in text.split():
+    for word in drawable(text).split():
         longer = f"{line} {word}".strip()
         if line and font().getlength(longer) > width:
             lines.append(line)
             longer = word
+        while font().getlength(longer) > width:
+            fitting = next(end for end in range(len(longer) - 1, 0, -1) if font().getlength(longer[:end]) <= width)
+            lines.append(longer[:fitting])
+            longer = longer[fitting:]
         line = longer
     return [*lines, line] if line else lines

@@ -156,7 +156,8 @@ def _of_mr(dataset: Dataset, placed: Dataset, _image: DerivedImage) -> None:
     dataset.SequenceVariant = _codes(placed, "SequenceVariant") or ["NONE"]
     dataset.ScanOptions = _codes(placed, "ScanOptions")
     dataset.MRAcquisitionType = as_code(plain(value(placed, "MRAcquisitionType")))
-    for keyword in ("RepetitionTime", "EchoTime", "InversionTime"):
+    inverted = ("InversionTime",) if "IR" in dataset.ScanningSequence else ()  # no other may have one
+    for keyword in ("RepetitionTime", "EchoTime", *inverted):
         setattr(dataset, keyword, _decimal(placed, keyword))
     dataset.EchoTrainLength = _whole(placed, "EchoTrainLength")
 

@@ -51,7 +51,7 @@ class Circumstance:
     made: tuple[Dataset, ...] = ()  #: objects made of the same prediction before, such as its SEG
     predecessors: tuple[Reference, ...] = ()  #: what this result replaces
     remarks: tuple[str, ...] = ()  #: for the reader, besides the prediction's own warnings
-    kind: str = "sr"  #: the document to make: sr, or sr-comprehensive for archives that lack the newer class
+    kind: str = "sr"  #: the document to make: sr, or sr-comprehensive and sr-text for archives that lack newer classes
 
 
 def document(sop_class_uid: str, root: Dataset, circumstance: Circumstance) -> Dataset:

@@ -15,10 +15,10 @@ from dicom_node.results.capture import Picture
 from dicom_node.results.document import Circumstance
 from dicom_node.results.identity import series_description
 from dicom_node.results.looking import Look, NoPixels, Pixels
+from dicom_node.results.region import Labels
 from dicom_node.results.source import Source
 from storage.facts.prediction import Array, Detection, Frame, Prediction
 
-Labels = npt.NDArray[np.uint8]
 #: The values of a map or an image (frames, rows, columns).
 Read = Callable[[Array], npt.NDArray[np.generic]]
 
@@ -82,7 +82,7 @@ def picture(circumstance: Circumstance, drawn: Scene, look: Look | None) -> Pict
     """The picture of a scene. Raises NoPixels where there is nothing to draw upon."""
     naming = circumstance.naming
     pixels, geometry = _pixels(look, drawn.frame)
-    if drawn.marked is not None and drawn.marked.shape != pixels.shape:
+    if drawn.marked is not None and drawn.marked.shape[-2:] != pixels.shape:
         raise NoPixels("the source has another size than its header says")
     bare = overlay.outlined(naming.prediction, drawn.marked, pixels, geometry, found=drawn.found)
     image = caption.under(bare, naming.prediction, drawn.where, naming.language)

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from dicom_node.results.region import Labels
 from dicom_node.results.source import Source
 from dicom_node.results.statement import was_analysed
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Array, Detection, Frame, Prediction
 
-Labels = npt.NDArray[np.uint8]
+_LABELS = frozenset({"uint8", "uint16"})
 _DTYPES = frozenset({"float32", "float16", "int16", "uint16", "uint8"})
 
 
@@ -33,19 +33,28 @@ def usable(prediction: Prediction, mask: Labels | None, origin: Source) -> Label
         if prediction.mask is not None:
             raise Rejected(f"the mask of prediction {prediction.key} was not given: its blob is missing")
         return None
-    stated, frames = prediction.mask.shape, prediction.mask.frames
-    if mask.dtype != np.uint8 or mask.shape != stated or len(frames) != len(mask):
+    stated, frames, dtype = prediction.mask.shape, prediction.mask.frames, prediction.mask.dtype
+    shape = mask.shape if mask.ndim == 3 else (mask.shape[0], *mask.shape[2:])
+    if mask.dtype.name != dtype or dtype not in _LABELS or shape != stated or len(frames) != len(mask):
         raise Rejected(
             f"the mask of prediction {prediction.key} is {mask.dtype} {mask.shape}, "
-            f"stated are {stated} and {len(frames)} frames"
+            f"stated are {dtype} {stated} and {len(frames)} frames"
         )
-    _require_size(frames, mask.shape[1:], origin, "its mask")
+    _require_size(frames, stated[1:], origin, "its mask")
     numbers = [segment.number for segment in prediction.segments]
     if numbers != list(range(1, len(numbers) + 1)) or int(mask.max(initial=0)) > len(numbers):
         raise Rejected(
             f"segments of prediction {prediction.key} are not numbered from 1 as its mask has them: {numbers}"
         )
-    return mask if was_analysed(prediction) and mask.any() else None
+    return _flat(mask) if was_analysed(prediction) and mask.any() else None
+
+
+def _flat(mask: Labels) -> Labels:
+    """One map of several, where no two of them mark a pixel."""
+    if mask.ndim == 3 or any((np.count_nonzero(frame, axis=0) > 1).any() for frame in mask):
+        return mask
+    flat: Labels = mask.max(axis=1)
+    return flat
 
 
 def require_places(prediction: Prediction, origin: Source) -> None:

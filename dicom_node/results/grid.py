@@ -58,35 +58,33 @@ def grid(source: Source, frames: Sequence[Frame], labels: Labels) -> Grid:
 
     Raises NoSegmentation where the source has no grid in the patient, Rejected for a frame that no source has.
     """
-    images, labels = _matched(source, frames, labels)
-    flat = [frame for image in images for frame in per_frame(image)]
+    images, flat = _matched(source, frames)
     places, orientation = _place(images, flat)
     return Grid(
         images=images,
         labels=labels,
-        planes=_planes(images, flat),
+        planes=_planes(frames, flat),
         places=places,
         orientation=orientation,
         thickness=_thickness(flat, places),
     )
 
 
-def _matched(source: Source, frames: Sequence[Frame], labels: Labels) -> tuple[list[Dataset], Labels]:
-    """Source images and frames in one common order."""
+def _matched(source: Source, frames: Sequence[Frame]) -> tuple[list[Dataset], list[Dataset]]:
+    """Source images, and the geometry of each frame; an enhanced image may hold other frames besides."""
     used = list(dict.fromkeys(frame.sop_instance_uid for frame in frames))
     images = [source.image(uid) for uid in used]
     if not any("PerFrameFunctionalGroupsSequence" in image for image in images):
         if len(used) != len(frames):
             raise NoSegmentation("several frames belong to one single-frame image")
-        return images, labels
+        return images, [flat for image in images for flat in per_frame(image)]
     if len(images) > 1:
         raise NoSegmentation("the series is spread over several multi-frame objects")
-    ordered = np.zeros((int(images[0].NumberOfFrames), *labels.shape[1:]), labels.dtype)
-    for frame, plane in zip(frames, labels, strict=True):
-        if frame.number is None or not 1 <= frame.number <= len(ordered):
+    every = per_frame(images[0])
+    for frame in frames:
+        if frame.number is None or not 1 <= frame.number <= len(every):
             raise Rejected(f"frame {frame.number} is not in image {frame.sop_instance_uid}")
-        ordered[frame.number - 1] = plane
-    return images, ordered
+    return images, [every[(frame.number or 1) - 1] for frame in frames]
 
 
 def _place(
@@ -113,13 +111,11 @@ def _place(
     return found, cosines[0]
 
 
-def _planes(images: Sequence[Dataset], frames: Sequence[Dataset]) -> list[Plane]:
-    many = "PerFrameFunctionalGroupsSequence" in images[0]
+def _planes(frames: Sequence[Frame], flat: Sequence[Dataset]) -> list[Plane]:
     planes = []
-    for index, frame in enumerate(frames):
-        x, y, z = (str(DS(value, auto_format=True)) for value in frame.ImagePositionPatient)
-        uid = str(images[0 if many else index].SOPInstanceUID)
-        planes.append(Plane(sop_instance_uid=uid, frame=index + 1 if many else None, position=(x, y, z)))
+    for frame, geometry in zip(frames, flat, strict=True):
+        x, y, z = (str(DS(value, auto_format=True)) for value in geometry.ImagePositionPatient)
+        planes.append(Plane(sop_instance_uid=frame.sop_instance_uid, frame=frame.number, position=(x, y, z)))
     return planes
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,10 @@ from dicom_node.results.coding import concept
 from dicom_node.results.document import Circumstance, code, text
 from dicom_node.results.identity import Naming
 from dicom_node.results.language import Language
-from dicom_node.results.region import Region
+from dicom_node.results.region import Labels, Region
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Code, Detection, Finding, Frame, Grade, Measurement, Prediction, Segment
 
-Labels = npt.NDArray[np.uint8]
 _ENTROPY = "1 - entropy / greatest entropy"
 
 
@@ -51,7 +50,7 @@ class Group:
                 self.texts.append(self.language.say("not_computed", name=given.name.meaning))
                 continue
             value = round(given.value, given.digits)
-            name = self.language.code(given.name)
+            name = _named(self.language.code(given.name), of)
             number: Dataset = MeasurementTemplate(concept(name), value, concept(given.unit))[0]
             children = [code(coding.FINDING, of, "HAS CONCEPT MOD")] if of is not None else []
             if given.method:
@@ -102,6 +101,12 @@ class Group:
             percent = 100 * (1 - uncertainty)
             given = Measurement(name=coding.CERTAINTY, value=percent, unit=coding.PERCENT, method=_ENTROPY)
             self.measure([given], of=of)
+
+
+def _named(name: Code, of: Code | None) -> Code:
+    """What a number is called. OHIF shows the name alone, without what modifies it, so that its meaning says of what:
+    meanings are for people (PS3.3 8.3), the code stays."""
+    return name if of is None else replace(name, meaning=f"{name.meaning} ({of.meaning})"[:64])
 
 
 def groups(circumstance: Circumstance, labels: Labels | None, counts: npt.NDArray[np.int64] | None) -> list[Group]:

@@ -22,7 +22,7 @@ _NAMESPACE = uuid.UUID("8d1f0c0e-6f0b-5b52-9b0a-4f1f6f0e2a77")
 #: Each kind of object has a series of its own, far from those of scanners; the last two may have several.
 _SERIES_NUMBERS = {
     "sr": 9001, "seg": 9002, "seg-labelmap": 9003, "sr-comprehensive": 9004, "sc": 9005, "pdf": 9006, "kos": 9007,
-    "kos-rejection": 9008, "gsps": 9009, "sc-map": 9010, "sr-volumetric": 9011,
+    "kos-rejection": 9008, "gsps": 9009, "sc-map": 9010, "sr-volumetric": 9011, "sr-text": 9012,
     "image": 9100, "pmap": 9200,
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset
 
-from dicom_node.results import caption, overlay
+from dicom_node.results import lettering, overlay
 
 Values = npt.NDArray[np.float32]
 
@@ -54,7 +54,7 @@ def colours(level: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def _with_scale(picture: Image.Image) -> Image.Image:
     whole = Image.new("RGB", (picture.width, picture.height + _BAR + 2 * _MARGIN), (20, 20, 20))
     whole.paste(picture, (0, 0))
-    draw, font, top = ImageDraw.Draw(whole), caption.font(), picture.height + _MARGIN
+    draw, font, top = ImageDraw.Draw(whole), lettering.font(), picture.height + _MARGIN
     left, right = 3 * _MARGIN, picture.width - 3 * _MARGIN
     ramp = colours(np.tile(np.linspace(0, 1, right - left, dtype=np.float32), (_BAR, 1)))
     whole.paste(Image.fromarray(np.round(ramp).astype(np.uint8)), (left, top))

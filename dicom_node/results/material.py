@@ -14,18 +14,20 @@ from pydicom.dataset import Dataset
 
 from dicom_node.results.drawing import Read
 from dicom_node.results.looking import Look, NoPixels, Pixels, look
+from dicom_node.results.region import Labels
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Array, Frame, Mask, Prediction
 from storage.facts.study import Instance
 from storage.ledger import Ledger
 
 
-def mask_of(ledger: Ledger, mask: Mask | None) -> npt.NDArray[np.uint8] | None:
-    """The label map (frames, rows, columns). Raises Rejected where its blob is missing or altered."""
+def mask_of(ledger: Ledger, mask: Mask | None) -> Labels | None:
+    """The labels (see region.Labels). Raises Rejected where a blob is missing or altered."""
     if mask is None:
         return None
-    raw = np.frombuffer(zlib.decompress(ledger.blobs.get(mask.blob)), dtype=np.uint8)
-    return raw.reshape(mask.shape)
+    read = arrays_of(ledger)
+    maps = [read(Array(blob=blob, shape=mask.shape, dtype=mask.dtype)) for blob in mask.blobs]
+    return maps[0] if len(maps) == 1 else np.stack(maps, axis=1)
 
 
 def arrays_of(ledger: Ledger) -> Read:

@@ -25,6 +25,8 @@ _SEX = {"M": "M", "F": "F", "O": "O", "MALE": "M", "FEMALE": "F", "OTHER": "O"}
 
 def value(dataset: Dataset, keyword: str) -> Any:
     """The value of an attribute; None where it is absent, empty, or cannot be read."""
+    if keyword not in dataset:
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote values: they may be a patient's
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +16,21 @@ from contourpy import contour_generator
 from PIL import Image, ImageDraw, ImageOps
 from pydicom.dataset import Dataset
 
-from dicom_node.results import caption, region
+from dicom_node.results import caption, lettering, region
 from dicom_node.results.language import Language
 from dicom_node.results.normal import plain, value
 from dicom_node.results.planes import numbers
+from dicom_node.results.region import Labels
 from storage.facts.prediction import Prediction, Segment
 
-Labels = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.float32]
 
 LUNG = (-600.0, 1500.0)  #: centre and width, HU
 SOFT_TISSUE = (40.0, 400.0)
+BRAIN = (40.0, 80.0)
+_HEADS = frozenset({"HEAD", "BRAIN", "SKULL"})  #: BodyPartExamined of what is shown in the window of the brain
 _AIR_HU = -300.0  #: a mask of lower median is shown in the lung window
+_FLAT = 60  #: grey values; what is magnified gets a contrast of its own where it has no more than these
 _TINT = 0.22  #: share of the segment's colour inside its outline
 _SMALL = 0.15  #: share of the picture below which what is marked is magnified
 _INSET = 0.36  #: share of the picture that the magnified part takes
@@ -133,7 +136,7 @@ def plainly(pixels: Pixels, geometry: Dataset, inside: Pixels, *, size: int = 51
 def _inside(pixels: Pixels, marked: Labels | None, found: Sequence[Found]) -> Pixels:
     """The values that matter: under the mask, else in and around what was found."""
     if marked is not None and marked.any() and not found:
-        inside: Pixels = pixels[marked > 0]
+        inside: Pixels = pixels[region.marked(marked)]
         return inside
     if not found:
         return pixels[:0].ravel()
@@ -184,11 +187,25 @@ def _letter(direction: npt.NDArray[np.float64]) -> str:
 
 
 def _window(geometry: Dataset, pixels: Pixels, inside: Pixels) -> tuple[float, float]:
-    """Lung or soft tissue for CT, after the values that matter; else between the 1st and 99th percentile."""
+    """Lung, brain or soft tissue for CT, after the values that matter; else between the 1st and 99th percentile.
+
+    So, too, where what matters would be black or white in the window: numbers that are no HU, or metal.
+    """
     if plain(value(geometry, "Modality")) == "CT":
-        return LUNG if inside.size and float(np.median(inside)) < _AIR_HU else SOFT_TISSUE
+        at = float(np.median(inside)) if inside.size else None
+        centre, width = _of_tissue(geometry, at)
+        if abs(at - centre) < width / 2 if at is not None else float(pixels.max()) > centre - width / 2:
+            return centre, width
     low, high = (float(v) for v in np.percentile(pixels, (1, 99)))
     return (low + high) / 2, max(high - low, 1e-6)
+
+
+def _of_tissue(geometry: Dataset, at: float | None) -> tuple[float, float]:
+    """The window for a value that matters, HU; for the body part where there is none."""
+    if at is not None and at < _AIR_HU:
+        return LUNG
+    head = plain(value(geometry, "BodyPartExamined")).upper() in _HEADS
+    return BRAIN if head and (at is None or abs(at - BRAIN[0]) < BRAIN[1] / 2) else SOFT_TISSUE
 
 
 def _grey(pixels: Pixels, window: tuple[float, float], photometric: str) -> npt.NDArray[np.uint8]:
@@ -211,8 +228,8 @@ def shape_of(shape: tuple[int, ...], geometry: Dataset, size: int) -> tuple[int,
     return max(round(wide * scale), 1), max(round(tall * scale), 1)
 
 
-def mirror(array: npt.NDArray[np.uint8], sides: Sides) -> npt.NDArray[np.uint8]:
-    mirrored = array[:: -1 if sides.flip_rows else 1, :: -1 if sides.flip_columns else 1]
+def mirror(array: npt.NDArray[Any], sides: Sides) -> npt.NDArray[Any]:
+    mirrored = array[..., :: -1 if sides.flip_rows else 1, :: -1 if sides.flip_columns else 1]
     return np.ascontiguousarray(mirrored)
 
 
@@ -239,12 +256,12 @@ class _Shown:
 def _view(shown: _Shown, box: _Box, size: tuple[int, int], tint: float) -> Image.Image:
     """A part of the image at a size, every contour of every segment, islands and holes too, and a tint inside."""
     image = Image.fromarray(shown.grey).resize(size, Image.Resampling.BILINEAR, box=box)
-    if not tint and shown.stretched:
+    if not tint and (shown.stretched or _is_flat(image)):
         image = ImageOps.autocontrast(image, cutoff=1)
     image = image.convert("RGB")
     scale = np.array(size) / (box.right - box.left, box.bottom - box.top)
     for segment in shown.segments:
-        bits = np.zeros_like(shown.grey, bool) if shown.marked is None else shown.marked == segment.number
+        bits = np.zeros_like(shown.grey, bool) if shown.marked is None else region.bits(shown.marked, segment.number)
         if not bits.any():
             continue
         inside = Image.fromarray((bits * round(255 * tint)).astype(np.uint8)).resize(size, box=box)
@@ -256,6 +273,11 @@ def _view(shown: _Shown, box: _Box, size: tuple[int, int], tint: float) -> Image
     for one in shown.found:
         _point_out(image, one, (one.points - (box.left, box.top)) * scale)
     return image
+
+
+def _is_flat(image: Image.Image) -> bool:
+    low, high = np.percentile(np.asarray(image), (1, 99))
+    return bool(high - low < _FLAT)
 
 
 def _point_out(image: Image.Image, one: Found, points: region.Points) -> None:
@@ -271,7 +293,15 @@ def _point_out(image: Image.Image, one: Found, points: region.Points) -> None:
             draw.line(corners, fill=ink, width=width, joint="curve")
     right, top = float(points[:, 0].max()) + 3, float(points[:, 1].min()) - 2
     if one.name:
-        draw.text((right, top), one.name, colour, caption.font(), anchor="ls", stroke_width=2, stroke_fill="black")
+        draw.text(
+            (right, top),
+            lettering.drawable(one.name),
+            colour,
+            lettering.font(),
+            anchor="ls",
+            stroke_width=2,
+            stroke_fill="black",
+        )
 
 
 def _magnify(canvas: Image.Image, shown: _Shown, size: tuple[int, int]) -> None:
@@ -304,12 +334,12 @@ def _extent(shown: _Shown) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.floa
         return shown.found[0].points.min(axis=0), shown.found[0].points.max(axis=0)
     if shown.marked is None:
         return None
-    rows, columns = (np.flatnonzero(shown.marked.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero(region.marked(shown.marked).any(axis=axis)) for axis in (1, 0))
     return np.array([columns[0], rows[0]], np.float64), np.array([columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
 def mark_sides(canvas: Image.Image, sides: Sides) -> None:
-    draw, font = ImageDraw.Draw(canvas), caption.font(20)
+    draw, font = ImageDraw.Draw(canvas), lettering.font(20)
     middle, centre = canvas.height / 2, canvas.width / 2
     places = {
         "lm": (4.0, middle, sides.left),

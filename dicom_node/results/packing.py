@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-Labels = npt.NDArray[np.uint8]
+from dicom_node.results import region
+from dicom_node.results.region import Labels
 
 _LONGEST_RUN = 128
 _TOGETHER = 8  #: frames packed at once: any eight end at a whole byte
@@ -19,11 +20,11 @@ def packed(labels: Labels, frames: Sequence[tuple[int, int]]) -> Iterator[bytes]
 
     Frames follow each other without padding to a byte; the whole is padded to an even number of bytes.
     """
-    step = 1 if labels[0].size % 8 == 0 else _TOGETHER
+    step = 1 if _pixels(labels) % 8 == 0 else _TOGETHER
     written = 0
     for start in range(0, len(frames), step):
         some = frames[start : start + step]
-        bits = [(labels[plane] == segment).ravel() for plane, segment in some]
+        bits = [region.bits(labels[plane], segment).ravel() for plane, segment in some]
         piece = np.packbits(bits[0] if len(bits) == 1 else np.concatenate(bits), bitorder="little").tobytes()
         written += len(piece)
         yield piece
@@ -33,8 +34,13 @@ def packed(labels: Labels, frames: Sequence[tuple[int, int]]) -> Iterator[bytes]
 
 def packed_length(labels: Labels, frames: int) -> int:
     """The bytes that ``packed`` makes."""
-    length = (frames * int(labels[0].size) + 7) // 8
+    length = (frames * _pixels(labels) + 7) // 8
     return length + length % 2
+
+
+def _pixels(labels: Labels) -> int:
+    """In one frame."""
+    return int(labels.shape[-2]) * int(labels.shape[-1])
 
 
 def encapsulated(labels: Labels, planes: Sequence[int]) -> Iterator[bytes]:
@@ -55,11 +61,20 @@ def _item(value: bytes) -> bytes:
 
 
 def run_lengths(plane: Labels) -> bytes:
-    """One frame of 8-bit labels in RLE Lossless, rows apart as PS3.5 G.3.1 asks, all runs at once.
+    """One frame of labels in RLE Lossless, rows apart as PS3.5 G.3.1 asks, all runs at once.
 
-    Labels come in runs. Each becomes a count and a value, a lone pixel too, where byte 0 says "one literal": a few
-    bytes more than the best encoding of noise, and nothing more for masks.
+    Labels of 16 bits are two segments, the higher bytes first (PS3.5 G.2). Labels come in runs. Each becomes a count
+    and a value, a lone pixel too, where byte 0 says "one literal": a few bytes more than the best encoding of noise,
+    and nothing more for masks.
     """
+    parts = [plane] if plane.dtype.itemsize == 1 else [plane >> 8, plane & 0xFF]
+    segments = [_runs(part.astype(np.uint8, copy=False)) for part in parts]
+    segments = [segment + b"\0" * (len(segment) % 2) for segment in segments]
+    offsets = [64, 64 + len(segments[0])][: len(segments)]
+    return struct.pack("<16I", len(segments), *offsets, *[0] * (15 - len(offsets))) + b"".join(segments)
+
+
+def _runs(plane: npt.NDArray[np.uint8]) -> bytes:
     flat = np.ascontiguousarray(plane).ravel()
     change = np.empty(flat.size, bool)
     np.not_equal(flat[1:], flat[:-1], out=change[1:])
@@ -72,4 +87,4 @@ def run_lengths(plane: Labels) -> bytes:
     runs = np.empty((counts.size, 2), np.uint8)
     runs[:, 0] = (257 - counts) & 0xFF
     runs[:, 1] = np.repeat(flat[starts], chunks)
-    return struct.pack("<16I", 1, 64, *[0] * 14) + runs.tobytes()
+    return runs.tobytes()

@@ -7,14 +7,13 @@ from fpdf.enums import XPos, YPos
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from dicom_node.results import statement
+from dicom_node.results import lettering, statement
 from dicom_node.results.coding import DIAGNOSTIC_IMAGING_REPORT, item
 from dicom_node.results.document import Circumstance, Reference, reference
 from dicom_node.results.filing import Filing, begin
 from dicom_node.results.identity import Naming, stamp
 
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-_ENCODING = "cp1252"  #: of the fonts that every PDF reader brings along
 _PICTURE_MM = 110.0
 _LOWEST_MM = 270.0  #: what does not fit above this line is in the report
 _RED, _BLACK, _GREY = (176, 32, 32), (0, 0, 0), (96, 96, 96)
@@ -49,8 +48,9 @@ def _page(circumstance: Circumstance, picture: Image.Image | None) -> bytes:
     naming = circumstance.naming
     pdf = FPDF(format="A4")
     pdf.set_creation_date(naming.made_at)  # the same result is the same bytes
-    pdf.set_title(_plain(naming.description))
-    pdf.set_author(_plain(naming.node.manufacturer))
+    pdf.add_font(lettering.FAMILY, "", lettering.path())
+    pdf.set_title(naming.description)
+    pdf.set_author(naming.node.manufacturer)
     pdf.set_margin(18)
     pdf.set_auto_page_break(False)
     pdf.add_page()
@@ -67,7 +67,7 @@ def _page(circumstance: Circumstance, picture: Image.Image | None) -> bytes:
 def _head(pdf: FPDF, circumstance: Circumstance) -> None:
     naming, header = circumstance.naming, circumstance.source.header
     say = naming.language.say
-    _line(pdf, naming.prediction.algorithm.name, size=15, bold=True)
+    _line(pdf, naming.prediction.algorithm.name, size=15)
     _line(pdf, naming.description, size=10, colour=_RED if naming.prediction.algorithm.research else _GREY)
     born = _date(header.PatientBirthDate)
     who = _name(str(header.PatientName)) or say("page_see_study")
@@ -97,22 +97,17 @@ def _foot(pdf: FPDF, naming: Naming) -> None:
     _line(pdf, naming.language.say("page_made", at=f"{naming.made_at:%Y-%m-%d %H:%M}"), size=8, colour=_GREY)
 
 
-def _line(pdf: FPDF, text: str, *, size: int = 10, bold: bool = False, colour: tuple[int, int, int] = _BLACK) -> None:
-    pdf.set_font("Helvetica", "B" if bold else "", size)
+def _line(pdf: FPDF, text: str, *, size: int = 10, colour: tuple[int, int, int] = _BLACK) -> None:
+    pdf.set_font(lettering.FAMILY, "", size)
     pdf.set_text_color(*colour)
-    pdf.multi_cell(0, size * 0.48, _plain(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT, align="L")
-
-
-def _plain(text: str) -> str:
-    """What the font has; a question mark stands for the rest."""
-    return text.encode(_ENCODING, "replace").decode(_ENCODING)
+    pdf.multi_cell(0, size * 0.48, lettering.drawable(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT, align="L")
 
 
 def _name(written: str) -> str:
     """The alphabetic form of a name, family name first; empty where the font lacks it."""
     parts = [part for part in written.split("=")[0].split("^") if part]
     name = ", ".join((parts[0], " ".join(parts[1:]))) if len(parts) > 1 else "".join(parts)
-    return name if _plain(name) == name else ""
+    return name if all(map(lettering.has, name)) else ""
 
 
 def _date(written: object) -> str:

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.config import MODEL_NAME
 from dicom_node.results import coding
+from dicom_node.results.border import highdicom
 from dicom_node.results.capture import say_laterality
 from dicom_node.results.coding import concept
 from dicom_node.results.drawing import Read
@@ -112,7 +113,7 @@ def _pixels(values: Values, planes: list[int]) -> Iterator[bytes]:
 def _build(naming: Naming, source: Source, found: Grid, heatmap: Heatmap) -> Dataset:
     prediction, node = naming.prediction, naming.node
     images = samples(source, found)
-    try:
+    with highdicom(f"a map of prediction {prediction.key} cannot be said as a Parametric Map"):
         made: Dataset = ParametricMap(
             source_images=images,
             pixel_array=np.zeros((min(2, len(found.planes)), *found.labels.shape[1:]), np.float32),
@@ -132,10 +133,6 @@ def _build(naming: Naming, source: Source, found: Grid, heatmap: Heatmap) -> Dat
             content_creator_name=CREATOR,
             content_qualification="RESEARCH" if prediction.algorithm.research else "PRODUCT",
         )
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise Rejected(
-            f"a map of prediction {prediction.key} cannot be said as a Parametric Map: {type(error).__name__}: {error}"
-        ) from error
     return made
 
 

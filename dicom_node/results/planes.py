@@ -53,7 +53,7 @@ def place(dataset: Dataset) -> Dataset:
 def _place_frames(slim: Dataset, dataset: Dataset) -> None:
     """Functional groups of an enhanced image: measures and orientation shared, a position for each frame.
 
-    Some scanners repeat the shared macros in each frame; that says the same.
+    Some scanners repeat the shared macros in each frame; those that say something else are kept there.
     """
     shared = (value(dataset, "SharedFunctionalGroupsSequence") or [Dataset()])[0]
     frames = value(dataset, "PerFrameFunctionalGroupsSequence")
@@ -68,6 +68,10 @@ def _place_frames(slim: Dataset, dataset: Dataset) -> None:
         group = Dataset()
         if position is not None:
             group.PlanePositionSequence = [position]
+        for macro in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+            own = _macro(macro, (frame,))
+            if own is not None and own != common[macro].value[0]:
+                setattr(group, macro, [own])
         groups.append(group)
     slim.SharedFunctionalGroupsSequence = [common]
     slim.PerFrameFunctionalGroupsSequence = groups

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.config import MODEL_NAME
 from dicom_node.results import region, statement
+from dicom_node.results.border import highdicom
 from dicom_node.results.capture import say_laterality
 from dicom_node.results.identity import Naming, sign, stamp
 from dicom_node.results.normal import as_text
@@ -39,7 +40,7 @@ def presentation_state(naming: Naming, source: Source) -> Dataset:
             drawn.setdefault(naming.prediction.frames[index], []).append(one)
     images = {frame.sop_instance_uid: _image(source, frame.sop_instance_uid) for frame in drawn}
     layer = GraphicLayer(LAYER, order=1, description=as_text(64)(naming.description))
-    try:
+    with highdicom("the images do not take graphics", NoPresentation):
         made: Dataset = GrayscaleSoftcopyPresentationState(
             referenced_images=list(images.values()),
             series_instance_uid=naming.uid(f"{KIND} series"),
@@ -59,8 +60,6 @@ def presentation_state(naming: Naming, source: Source) -> Dataset:
                 for frame, found in drawn.items()
             ],
         )
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise NoPresentation(f"the images do not take graphics: {type(error).__name__}: {error}") from error
     identify(made, source)
     made.setdefault("BodyPartExamined", "")
     say_laterality(made, source)

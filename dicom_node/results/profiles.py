@@ -15,6 +15,7 @@ from storage.facts.result import ResultObject
 
 SR = "sr"  #: Comprehensive 3D SR with outlines, Basic Text SR where there are none
 SR_COMPREHENSIVE = "sr-comprehensive"  #: the same in the older class that more archives take
+SR_TEXT = "sr-text"  #: a Basic Text SR even where there are outlines; stands for a report that is refused
 SEG = "seg"  #: Segmentation, BINARY
 LABELMAP = "seg-labelmap"  #: Label Map Segmentation, RLE
 SR_VOLUMETRIC = "sr-volumetric"  #: groups that refer to segments and to surfaces in the patient (TID 1411)
@@ -29,9 +30,10 @@ REJECTION = "kos-rejection"  #: that the objects of an earlier revision are no l
 
 #: All kinds, in the order in which they are made: a later one may refer to an earlier one.
 KINDS = (
-    SEG, LABELMAP, IMAGES, PARAMETRIC_MAP, SC, SC_MAP, PRESENTATION, SR, SR_COMPREHENSIVE, SR_VOLUMETRIC, PDF,
-    KEY_OBJECTS, REJECTION,
+    SEG, LABELMAP, IMAGES, PARAMETRIC_MAP, SC, SC_MAP, PRESENTATION, SR, SR_COMPREHENSIVE, SR_TEXT, SR_VOLUMETRIC,
+    PDF, KEY_OBJECTS, REJECTION,
 )  # fmt: skip
+REPORTS = (SR, SR_COMPREHENSIVE, SR_TEXT)  #: of which every destination gets one
 #: What goes beside a report and may be missing where it cannot be made well.
 BESIDE = frozenset({SC, SC_MAP, PARAMETRIC_MAP, PRESENTATION, SR_VOLUMETRIC, PDF, KEY_OBJECTS, REJECTION})
 
@@ -113,7 +115,7 @@ def of(section: Chosen) -> Profile:
     if unknown:
         raise Misconfigured(f"without: there is no kind {', '.join(unknown)}; known: {', '.join(KINDS)}")
     kinds = tuple(kind for kind in chosen.kinds if kind not in section.without)
-    if not {SR, SR_COMPREHENSIVE} & set(kinds):
+    if not set(REPORTS) & set(kinds):
         raise Misconfigured(f"without: profile {chosen.name} would have no report left: a negative could not be told")
     return replace(chosen, kinds=kinds)
 

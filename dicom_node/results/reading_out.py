@@ -8,6 +8,7 @@ from textwrap import TextWrapper
 from pydicom.dataset import Dataset
 
 from dicom_node.results.reading import first, text_of
+from storage.facts.units import behind
 
 _WIDTH = 96
 _CONTEXT = ("HAS OBS CONTEXT", "HAS ACQ CONTEXT")
@@ -60,6 +61,7 @@ def _sentence(item: Dataset, name: str) -> str:
     if kind == "TEXT" and name in _PLAIN:
         return text_of(item, "TextValue")
     about = [_value(c) for c in item.get("ContentSequence", []) if c.get("ValueType") == "CODE"]
+    about = [one for one in about if f"({one})" not in name]
     of = f" of {', '.join(about)}" if about else ""
     return f"{name}{of}: {_value(item)}"
 
@@ -71,8 +73,8 @@ def _value(item: Dataset) -> str:
     if kind == "NUM":
         measured = first(item, "MeasuredValueSequence")
         unit = first(measured, "MeasurementUnitsCodeSequence")
-        shown = "" if text_of(unit, "CodeValue") == "1" else f" {text_of(unit, 'CodeValue')}"
-        return f"{text_of(measured, 'NumericValue') or 'not computed'}{shown}"
+        number = text_of(measured, "NumericValue").removesuffix(".0")  # a DS of pydicom is a float
+        return f"{number or 'not computed'}{behind(text_of(unit, 'CodeValue'))}"
     return text_of(item, "TextValue")
 
 

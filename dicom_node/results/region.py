@@ -7,6 +7,7 @@ pixel, so that the centre of pixel (row r, column c) lies at (c + 0.5, r + 0.5).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from contourpy import contour_generator
 
 from storage.facts.prediction import Location
 
-Labels = npt.NDArray[np.uint8]
+#: Numbers of segments (frames, rows, columns); (frames, maps, rows, columns) where segments overlap.
+Labels = npt.NDArray[Any]
 Bits = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
 
@@ -51,8 +53,28 @@ def border(frame: int, shape: tuple[int, int]) -> Region:
     return Region(frame=frame, points=np.array(around, np.float64) * (right / 2, bottom / 2))
 
 
+def bits(plane: Labels, segment: int) -> Bits:
+    """Where on a frame a segment is (rows, columns)."""
+    return _any(plane == segment)
+
+
+def marked(plane: Labels) -> Bits:
+    """Where on a frame any segment is (rows, columns)."""
+    return _any(plane > 0)
+
+
+def _any(found: Bits) -> Bits:
+    """In any of several maps."""
+    return np.asarray(found.any(axis=0)) if found.ndim > 2 else found
+
+
+def overlap(labels: Labels) -> bool:
+    """Whether a pixel may be in several segments."""
+    return labels.ndim > 3
+
+
 def areas(labels: Labels, segments: int) -> npt.NDArray[np.int64]:
-    """Number of pixels of each label (0 to ``segments``) on each frame, one frame in memory at a time."""
+    """Number of pixels of each segment on each frame, one frame in memory at a time; column 0 says nothing."""
     return np.stack([np.bincount(frame.ravel(), minlength=segments + 1) for frame in labels])
 
 
@@ -61,7 +83,7 @@ def key_region(labels: Labels, count: npt.NDArray[np.int64], segment: int) -> Re
     frame = int(np.argmax(count[:, segment]))
     if not count[frame, segment]:
         return None
-    return Region(frame=frame, points=outline(labels[frame] == segment))
+    return Region(frame=frame, points=outline(bits(labels[frame], segment)))
 
 
 def key_box(labels: Labels, count: npt.NDArray[np.int64]) -> Region | None:
@@ -69,7 +91,7 @@ def key_box(labels: Labels, count: npt.NDArray[np.int64]) -> Region | None:
     frame = key_frame(count)
     if frame is None:
         return None
-    (top, bottom), (left, right) = _extent(labels[frame] > 0)
+    (top, bottom), (left, right) = _extent(marked(labels[frame]))
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     return Region(frame=frame, points=np.array(corners, np.float64))
 

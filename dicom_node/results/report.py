@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicom_node.results import drawing, fitting, profiles, region, source
@@ -27,6 +26,7 @@ from dicom_node.results.page import summary
 from dicom_node.results.parametric import parametric_maps
 from dicom_node.results.planes import has_square_pixels
 from dicom_node.results.presentation import NoPresentation, presentation_state
+from dicom_node.results.region import Labels
 from dicom_node.results.seg import segmentation
 from dicom_node.results.sr import measurement_report
 from dicom_node.results.statement import key_frame, was_analysed
@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 
 #: What a report names as made of the same analysis.
 _NAMED = frozenset({profiles.SEG, profiles.LABELMAP, profiles.PARAMETRIC_MAP, profiles.IMAGES})
-
-Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +121,7 @@ class _Composition:
             profiles.PRESENTATION: self._present,
             profiles.SR: self._report,
             profiles.SR_COMPREHENSIVE: self._report,
+            profiles.SR_TEXT: self._tell,
             profiles.SR_VOLUMETRIC: self._report_volumes,
             profiles.PDF: self._page,
             profiles.KEY_OBJECTS: self._select,
@@ -190,7 +189,10 @@ class _Composition:
         if located:
             self._keep(kind, measurement_report(self._circumstance(kind), self._labels, self._counts))
         else:
-            self._keep(kind, text_report(self._circumstance(kind), marked=self._labels is not None))
+            self._tell(kind)
+
+    def _tell(self, kind: str) -> None:
+        self._keep(kind, text_report(self._circumstance(kind), marked=self._labels is not None))
 
     def _report_volumes(self, kind: str) -> None:
         if self._analysed:
@@ -243,8 +245,8 @@ class _Composition:
             self._remarks.append(sentence)
 
     def _circumstance(self, kind: str) -> Circumstance:
-        """What a report is made from. The older class goes where segmentations do not: it names none."""
-        named = () if kind == profiles.SR_COMPREHENSIVE else _NAMED
+        """What a report is made from. The older classes go where segmentations do not: they name none."""
+        named = () if kind in (profiles.SR_COMPREHENSIVE, profiles.SR_TEXT) else _NAMED
         return Circumstance(
             naming=self._naming,
             source=self._origin,

@@ -25,16 +25,18 @@ from pydicom.valuerep import DS, format_number_as_ds
 
 from dicom_node.config import MODEL_NAME
 from dicom_node.results import packing, region
+from dicom_node.results.border import highdicom
 from dicom_node.results.coding import concept
 from dicom_node.results.frames import Frames, Items
 from dicom_node.results.grid import Grid, grid
 from dicom_node.results.identity import Naming, sign, stamp
 from dicom_node.results.normal import as_text
+from dicom_node.results.planes import frame_of
+from dicom_node.results.region import Labels
 from dicom_node.results.source import Source
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Segment
 
-Labels = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
 
 BINARY, LABELMAP = "seg", "seg-labelmap"  #: kinds of object
@@ -52,7 +54,7 @@ class Written:
 
 
 def segmentation(naming: Naming, source: Source, labels: Labels, counts: Counts, kind: str = BINARY) -> Written:
-    """The SEG of a mask that is not empty, BINARY or a label map compressed by runs.
+    """The SEG of a mask that is not empty, BINARY or a label map compressed by runs; BINARY where segments overlap.
 
     ``counts`` are ``region.areas`` of the labels. Raises grid.NoSegmentation where the source has no grid in the
     patient to lie on, Rejected where mask and sources do not fit together.
@@ -61,19 +63,18 @@ def segmentation(naming: Naming, source: Source, labels: Labels, counts: Counts,
     if mask is None or not naming.prediction.segments:
         raise Rejected(f"prediction {naming.prediction.key} has no mask with segments: there is nothing to segment")
     found = grid(source, mask.frames, labels)
-    if found.labels is not labels:
-        counts = region.areas(found.labels, len(naming.prediction.segments))
-    shown = _shown(found, counts, kind)
-    made = _exemplar(naming, source, found, kind)
+    form = BINARY if region.overlap(labels) else kind
+    shown = _shown(found, counts, form)
+    made = _exemplar(naming, source, found, (kind, form))
     item = made.PerFrameFunctionalGroupsSequence[0]
-    _complete(made, naming, found, kind, shown)
+    _complete(made, naming, found, (kind, form), shown)
     items = Items(item, found.planes)
     return Written(
         header=made,
         frames=Frames(
             items=[items.item(plane, index, segment) for plane, segment, index in shown],
-            pixels=_pixels(found.labels, shown, kind),
-            length=packing.packed_length(found.labels, len(shown)) if kind == BINARY else None,
+            pixels=_pixels(found.labels, shown, form),
+            length=packing.packed_length(found.labels, len(shown)) if form == BINARY else None,
         ),
     )
 
@@ -81,30 +82,31 @@ def segmentation(naming: Naming, source: Source, labels: Labels, counts: Counts,
 _Shown = list[tuple[int, int, tuple[int, ...]]]  #: plane, segment, Dimension Index Values
 
 
-def _shown(found: Grid, counts: Counts, kind: str) -> _Shown:
+def _shown(found: Grid, counts: Counts, form: str) -> _Shown:
     """The frames that show anything, in their order: by segment, then by place."""
     planes = [int(plane) for plane in found.order if counts[plane, 1:].any()]
-    if kind == LABELMAP:
+    if form == LABELMAP:
         return [(plane, 0, (rank,)) for rank, plane in enumerate(planes, 1)]
     segments = range(1, counts.shape[1])
     return [(p, s, (s, rank)) for s in segments for rank, p in enumerate(planes, 1) if counts[p, s]]
 
 
-def _pixels(labels: Labels, shown: _Shown, kind: str) -> Callable[[], Iterator[bytes]]:
-    if kind == BINARY:
+def _pixels(labels: Labels, shown: _Shown, form: str) -> Callable[[], Iterator[bytes]]:
+    if form == BINARY:
         return partial(packing.packed, labels, [(plane, segment) for plane, segment, _ in shown])
     return partial(packing.encapsulated, labels, [plane for plane, _, _ in shown])
 
 
-def _complete(made: Dataset, naming: Naming, found: Grid, kind: str, shown: _Shown) -> None:
-    """Say of all images and frames what the exemplar says of its own."""
+def _complete(made: Dataset, naming: Naming, found: Grid, what: tuple[str, str], shown: _Shown) -> None:
+    """Say of all images and frames what the exemplar says of its own; ``what`` is the kind of object and its form."""
+    kind, form = what
     one_dimension = len(made.DimensionIndexSequence) == 1 or len(naming.prediction.segments) == 1
     spread(made, found, [plane for plane, _, _ in shown], stacked=one_dimension)
-    if kind == LABELMAP:  # an item for the background shifts all colours in a widespread viewer
+    if form == LABELMAP:  # an item for the background shifts all colours in a widespread viewer
         made.SegmentSequence = [s for s in made.SegmentSequence if s.SegmentNumber != 0]
     sign(made, naming, kind)
     organize(made, naming.uid("dimensions" if kind == BINARY else f"{kind} dimensions"))
-    stamp(made, ExplicitVRLittleEndian if kind == BINARY else RLELossless)
+    stamp(made, ExplicitVRLittleEndian if form == BINARY else RLELossless)
 
 
 def spread(made: Dataset, found: Grid, planes: Sequence[int], *, stacked: bool) -> None:
@@ -146,11 +148,11 @@ def _named(image: Dataset) -> Dataset:
     return reference
 
 
-def _exemplar(naming: Naming, source: Source, found: Grid, kind: str) -> Dataset:
+def _exemplar(naming: Naming, source: Source, found: Grid, what: tuple[str, str]) -> Dataset:
     """The segmentation of the first two planes, all in the first segment."""
-    planes = np.zeros((min(SHOWN, len(found.planes)), *found.labels.shape[1:]), np.uint8)
+    planes = np.zeros((min(SHOWN, len(found.planes)), *found.labels.shape[-2:]), found.labels.dtype)
     planes[:, 0, 0] = 1
-    made = _build(naming, samples(source, found), planes, kind)
+    made = _build(naming, samples(source, found), planes, *what)
     identify(made, source)
     return made
 
@@ -172,31 +174,37 @@ def identify(made: Dataset, source: Source) -> None:
 
 
 def _sample(image: Dataset, found: Grid) -> Dataset:
-    """A copy of an image that has a thickness and, of a multi-frame image, the first frames only."""
+    """A copy of an image that has a thickness and, of a multi-frame image, the first frames in use only."""
     made = Dataset()
     made.update(image)  # elements are shared: those that differ are put anew
     if "PerFrameFunctionalGroupsSequence" not in image:
         made.add_new("SliceThickness", "DS", found.thickness)
         return made
-    groups = image.PerFrameFunctionalGroupsSequence[:SHOWN]
+    numbers = [plane.frame or 1 for plane in found.planes[:SHOWN]]
+    groups = []
+    for number in numbers:
+        group = Dataset()
+        group.PlanePositionSequence = image.PerFrameFunctionalGroupsSequence[number - 1].PlanePositionSequence
+        groups.append(group)
     made.add_new("PerFrameFunctionalGroupsSequence", "SQ", groups)
     made.add_new("NumberOfFrames", "IS", len(groups))
     made.add_new("SharedFunctionalGroupsSequence", "SQ", deepcopy(image.SharedFunctionalGroupsSequence))
-    shared = made.SharedFunctionalGroupsSequence[0]
+    shared, place = made.SharedFunctionalGroupsSequence[0], frame_of(image, numbers[0]) or Dataset()
     measures, orientation = shared.PixelMeasuresSequence[0], shared.PlaneOrientationSequence[0]
     measures.SliceThickness = found.thickness
-    measures.PixelSpacing = [DS(v, auto_format=True) for v in measures.PixelSpacing]
-    orientation.ImageOrientationPatient = [DS(v, auto_format=True) for v in orientation.ImageOrientationPatient]
+    measures.PixelSpacing = [DS(v, auto_format=True) for v in place.PixelSpacing]
+    orientation.ImageOrientationPatient = [DS(v, auto_format=True) for v in place.ImageOrientationPatient]
     return made
 
 
-def _build(naming: Naming, images: list[Dataset], planes: Labels, kind: str) -> Dataset:
-    prediction = naming.prediction
-    try:
+def _build(naming: Naming, images: list[Dataset], planes: Labels, kind: str, form: str = "") -> Dataset:
+    """A segmentation by highdicom; ``form`` is the kind that it looks like where that is another."""
+    prediction, binary = naming.prediction, (form or kind) == BINARY
+    with highdicom(f"the mask of prediction {prediction.key} cannot be said as a Segmentation"):
         made: Dataset = HighdicomSegmentation(
             source_images=images,
             pixel_array=planes,
-            segmentation_type=SegmentationTypeValues.BINARY if kind == BINARY else SegmentationTypeValues.LABELMAP,
+            segmentation_type=SegmentationTypeValues.BINARY if binary else SegmentationTypeValues.LABELMAP,
             segment_descriptions=[_describe(naming, segment) for segment in prediction.segments],
             series_instance_uid=naming.uid(f"{kind} series"),
             series_number=1,
@@ -211,10 +219,6 @@ def _build(naming: Naming, images: list[Dataset], planes: Labels, kind: str) -> 
             content_creator_name=CREATOR,
             omit_empty_frames=True,
         )
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise Rejected(
-            f"the mask of prediction {prediction.key} cannot be said as a Segmentation: {type(error).__name__}: {error}"
-        ) from error
     return made
 
 

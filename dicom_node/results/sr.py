@@ -41,9 +41,8 @@ from dicom_node.results.document import (
 )
 from dicom_node.results.groups import Group, groups
 from dicom_node.results.identity import Naming
+from dicom_node.results.region import Labels
 from storage.facts.prediction import Code, Frame
-
-Labels = npt.NDArray[np.uint8]
 
 
 def measurement_report(

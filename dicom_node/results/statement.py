@@ -22,10 +22,10 @@ from storage.facts.prediction import (
     Status,
 )
 from storage.facts.study import Urgency
+from storage.facts.units import behind
 
 _OUTCOME = {Status.PARTIAL: "partial", Status.FAILED: "failed", Status.NOT_ATTEMPTED: "not_attempted"}
 _MAPS = {Shown.SALIENCY: "saliency", Shown.UNCERTAINTY: "uncertainty", Shown.PROBABILITY: "probability_map"}
-_UNITS = {"1": "", "{ratio}": "", "[hnsf'U]": "HU", "ml": "mL", "cm3": "cm³", "mm2": "mm²", "mm3": "mm³"}
 
 
 def outcome(prediction: Prediction, language: Language) -> list[str]:
@@ -115,8 +115,7 @@ def measurement(given: Measurement, language: Language, of: str = "") -> str:
 
 def unit_of(unit: Code | None) -> str:
     """A unit as it is written behind a number; empty where there is none."""
-    shown = "" if unit is None else _UNITS.get(unit.value, unit.value)
-    return f" {shown}" if shown else ""
+    return "" if unit is None else behind(unit.value)
 
 
 def heatmap(given: Heatmap, language: Language) -> str:

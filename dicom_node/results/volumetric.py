@@ -28,10 +28,10 @@ from dicom_node.results.coding import concept
 from dicom_node.results.document import COMPREHENSIVE_3D_SR, Circumstance, document
 from dicom_node.results.groups import Group, groups
 from dicom_node.results.planes import frame_of, in_patient
+from dicom_node.results.region import Labels
 from dicom_node.results.sr import algorithm_of, complete, evaluations_of, tree
 from storage.facts.prediction import Detection
 
-Labels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from inference.packages.manifest import Manifest, MeasurementEntry
+from storage.facts.units import behind
 
-#: UCUM units whose code people do not write.
-_SPELLED = {"[hnsf'U]": "HU", "ml": "mL", "1": ""}
 DIGITS = 3  #: of a probability; what the reader sees is what decides
 
 
@@ -18,7 +17,7 @@ def name_of(manifest: Manifest, entry: MeasurementEntry) -> str:
 
 def number_of(entry: MeasurementEntry, value: float) -> str:
     """The value with its meaningful digits and its unit."""
-    return f"{value:.{entry.digits}f} {_SPELLED.get(entry.unit.value, entry.unit.value)}"
+    return f"{value:.{entry.digits}f}{behind(entry.unit.value)}"
 
 
 def chance_of(probability: float) -> str:

@@ -114,11 +114,21 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mask:
-    """A label map on the source grid, kept as a blob of zlib-compressed uint8 (C order: frame, row, column)."""
+    """A label map on the source grid, kept as a zlib-compressed blob (C order: frame, row, column).
+
+    Where segments overlap there are several, each as the first; a segment is in one of them.
+    """
 
     blob: str  #: SHA-256 of the blob, hexadecimal
     shape: tuple[int, int, int]  #: frames, rows, columns
     frames: tuple[Frame, ...]  #: source of each frame, ordered along the slice normal
+    dtype: str = "uint8"  #: or ``uint16``, little endian, for more than 255 segments
+    over: tuple[str, ...] = ()  #: blobs of the further maps
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """Of all maps."""
+        return (self.blob, *self.over)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,11 +141,6 @@ class Location:
 
     low: tuple[float, float, float]
     high: tuple[float, float, float]
-
-    @property
-    def is_point(self) -> bool:
-        """Whether it has no extent."""
-        return self.low == self.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

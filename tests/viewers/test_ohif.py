@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.misc import is_dicom
 
 from dicom_node.demo import phantom
 from dicom_node.results import profiles
@@ -63,7 +65,7 @@ def test_outlines_and_their_numbers_lie_on_the_segment(desk: Desk) -> None:
     with desk.browser.study(str(sources[0].StudyInstanceUID), "sr") as viewer:
         viewer.show("SR")
         assert viewer.until(lambda: "Volume: 1980.2" in viewer.annotations()), viewer.annotations()
-        assert "Probability: 0.83" in viewer.annotations()
+        assert "Probability (Pulmonary emphysema): 0.83" in viewer.annotations()
         # The report leads to the slice in which the second segment is largest.
         frame = int((labels == 2).sum(axis=(1, 2)).argmax())
         rows, columns = (labels[frame] == 2).any(axis=1).nonzero()[0], (labels[frame] == 2).any(axis=0).nonzero()[0]
@@ -146,6 +148,8 @@ def test_detections_are_outlined_with_what_is_said_of_each(desk: Desk) -> None:
         viewer.show("SR")
         assert viewer.until(lambda: "Probability: 0.85" in viewer.annotations()), viewer.annotations()
         assert "Diameter: 6.20 mm" in viewer.annotations()
+        for likely in ("(Step A): 0.10", "(Step B): 0.70", "(Step C): 0.15", "(Step D): 0.05"):
+            assert f"Probability {likely}" in viewer.annotations()
         box = prediction.detections[0].location
         frame = sources[(SHAPE[0] - 1) // 2]
         left, top = viewer.place(place(frame, box.low[1], box.low[2]))
@@ -256,6 +260,53 @@ def test_the_nodules_of_the_shipped_package_are_shown(desk: Desk, tmp_path: Path
     desk.store(sources, results(prediction, outcome.mask, sources, read=read))
     with desk.browser.study(study_uid, "nodules") as viewer:
         viewer.show("SR")
-        score = f"Probability: {prediction.detections[0].score:.2f}"
+        score = f": {prediction.detections[0].score:.2f} 1"
         assert viewer.until(lambda: score in viewer.annotations()), (score, viewer.annotations())
+        assert "Probability" in viewer.annotations()
         assert viewer.faults == []
+
+
+@pytest.fixture(scope="module")
+def head(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A real head, T1-weighted."""
+    folder = tmp_path_factory.mktemp("head")
+    with zipfile.ZipFile(shared_data / "studies" / "mr_t1_studyforrest.zip") as archive:
+        archive.extractall(folder)
+    return [path for path in sorted(folder.rglob("*")) if is_dicom_file(path)]
+
+
+@pytest.mark.shared_data
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of what archives hold
+def test_the_brain_of_a_real_head_is_shown(desk: Desk, head: list[Path], shared_data: Path) -> None:
+    places = (Path(__file__).parents[2] / "demo" / "models", shared_data / "models")
+    models = next((one for one in places if (one / "brain-t1").is_dir()), None)
+    if models is None:
+        pytest.skip("the weights of deepbet are not here")
+    sources = [dcmread(path) for path in head]
+    study_uid, series_uid = str(sources[0].StudyInstanceUID), str(sources[0].SeriesInstanceUID)
+    request = Request(key="h", study_uid=study_uid, series_uid=series_uid, revision=1, paths=tuple(head))
+    outcome = predict(request, open_package(SHIPPED / "brain-t1", models))
+    assert outcome.prediction.status is Status.SUCCEEDED, outcome.prediction.reason
+    assert outcome.mask is not None
+    ordered = {str(ds.SOPInstanceUID): ds for ds in sources}
+    planes = [ordered[frame.sop_instance_uid] for frame in outcome.mask_frames]
+    prediction = with_mask(outcome)
+    desk.store(sources, results(prediction, outcome.mask, sources))
+    with desk.browser.study(study_uid, "brain") as viewer:
+        point = inside(outcome.mask, 1, planes)
+        assert viewer.until(lambda: viewer.is_grey(point))  # OHIF fails if the stack is replaced while it is loaded
+        viewer.show("SEG")
+        assert viewer.until(lambda: viewer.shows(point, prediction.segments[0].colour))
+        assert viewer.is_grey(place(planes[len(planes) // 2], 4, 4))
+        assert viewer.faults == []
+    with desk.browser.study(study_uid, "brain-report") as viewer:  # OHIF fails if it still loads the mask of 384 images
+        viewer.show("SR")
+        volume = f"Volume {prediction.segments[0].measurements[0].value:.0f} mL"
+        assert viewer.until(lambda: volume in viewer.words()), (volume, viewer.words()[-500:])
+        assert "the pixels are not square" in viewer.words()  # 0.667 by 0.700 mm: a report without outlines
+        assert viewer.faults == []
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether it is one."""
+    return path.is_file() and is_dicom(path)

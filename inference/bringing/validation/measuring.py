@@ -13,6 +13,7 @@ from inference.bringing.validation.result import Case, Result, by_groups, facts,
 from inference.bringing.validation.targets import Target
 from inference.monitor.rates import Z95, Interval, bootstrap
 from inference.packages.manifest import MeasurementEntry
+from storage.facts.units import spelled
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,7 +24,7 @@ def judge_numbers(target: Target, cases: Sequence[Case[Measured]]) -> Result:
     assert isinstance(entry, MeasurementEntry)
     true = np.array([case.seen.true for case in cases], np.float64)
     found = np.array([case.seen.found for case in cases], np.float64)
-    unit = entry.unit.value
+    unit = spelled(entry.unit.value)
     numbers = agreement(true, found)
     rows = _rows(numbers, unit, entry.digits + 1)
     tables = (facts(rows), by_groups(cases, f"bias ({unit})", lambda group: _bias(group, entry.digits + 1)))

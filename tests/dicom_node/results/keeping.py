@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -54,7 +55,11 @@ def predict(ledger: Ledger, prediction: Prediction, labels: Labels | None) -> Pr
 
 
 def reported(
-    ledger: Ledger, prediction: Prediction, destinations: dict[str, Profile], node: NodeIdentity = NODE
+    ledger: Ledger,
+    prediction: Prediction,
+    destinations: dict[str, Profile],
+    node: NodeIdentity = NODE,
+    afterwards: Afterwards | None = None,
 ) -> Done:
     """Run the REPORT stage, and record what it says."""
     payload = {"destinations": list(destinations)}
@@ -62,11 +67,7 @@ def reported(
         id=1, kind=Kind.REPORT, key=prediction.key, payload=payload, urgency=Urgency.ROUTINE, attempt=1, failures=0,
         study_uid=prediction.study_uid, series_uid=prediction.series_uid, created_at=0.0,
     )  # fmt: skip
-    afterwards = Afterwards(
-        decide=lambda given, _header, _asked: (given.urgency, given.urgency_reason), deliveries=deliveries,
-        announce_from=None, profiles=destinations,
-    )  # fmt: skip
-    done = report(ledger, node, afterwards).work(task)
+    done = report(ledger, node, afterwards or after(destinations)).work(task)
     assert isinstance(done, Done)
     assert done.record is not None
     with ledger.begin("test") as tx:
@@ -74,6 +75,15 @@ def reported(
         for item in done.follow:
             tx.queue.enqueue(replace(item, study_uid=prediction.study_uid, series_uid=prediction.series_uid))
     return done
+
+
+def after(destinations: dict[str, Profile], **changes: Any) -> Afterwards:
+    """What follows a report where nothing is announced."""
+    given: dict[str, Any] = {
+        "decide": lambda given, _header, _asked: (given.urgency, given.urgency_reason), "deliveries": deliveries,
+        "announce_from": None, "profiles": destinations,
+    }  # fmt: skip
+    return Afterwards(**(given | changes))
 
 
 def deliveries(key: str, names: Sequence[str]) -> tuple[Next, ...]:

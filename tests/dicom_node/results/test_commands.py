@@ -66,8 +66,8 @@ def test_a_report_is_read_out_from_the_object_that_was_sent(config: Path) -> Non
     shown = run("results", "show", STUDY, "-c", str(config))
     assert shown.exit_code == 0, shown.output
     for said in (
-        "Lung test model", "sr-comprehensive", "Imaging Measurement Report", "Right lung:", "Volume: 2210.4 ml",
-        "Pulmonary emphysema: Present", "Probability of Pulmonary emphysema: 0.83", "Analysis Performed: Succeeded",
+        "Lung test model", "sr-comprehensive", "Imaging Measurement Report", "Right lung:", "Volume: 2210.4 mL",
+        "Pulmonary emphysema: Present", "Probability (Pulmonary emphysema): 0.83", "Analysis Performed: Succeeded",
         "Research software: not for diagnosis.", "What is not named in this report was not looked for.",
     ):  # fmt: skip
         assert said in shown.output

@@ -21,6 +21,7 @@ from dicom_node.deliver.echo import echo
 from dicom_node.deliver.stage import Route, deliver
 from dicom_node.results import capability, profiles
 from dicom_node.results.report import Order, compose
+from dicom_node.results.stage import maker
 from storage.facts.errors import Misconfigured, Transient
 from storage.facts.study import Urgency
 from storage.facts.task import Kind, Task
@@ -28,7 +29,7 @@ from storage.ledger import Ledger
 from tests import builders
 from tests.dicom_node.deliver.making import free_port
 from tests.dicom_node.results import finding
-from tests.dicom_node.results.keeping import predict, receive, reported
+from tests.dicom_node.results.keeping import after, predict, receive, reported
 from tests.dicom_node.results.making import NODE, labels_on, looking
 
 #: A PACS that takes pictures, pages, and reports of the older classes only.
@@ -195,6 +196,22 @@ def test_two_destinations_get_what_their_profiles_say(start: Start, ledger: Ledg
     assert _received(tmp_path / "pacs") == {
         "Secondary Capture Image Storage", "Comprehensive SR Storage", "Encapsulated PDF Storage",
     }  # fmt: skip
+
+
+def test_dcmtk_gets_what_stands_for_what_it_refuses(start: Start, ledger: Ledger, tmp_path: Path) -> None:
+    pacs = start("pacs", *restricted(tmp_path))
+    sources = builders.slices()
+    for ds in sources:
+        ds.PixelSpacing = [0.5, 0.5]
+    labels = labels_on(sources)
+    receive(ledger, sources)
+    kept = predict(ledger, builders.prediction(sources, labels), labels)
+    named = {"pacs": profiles.DEFAULT}
+    [delivery] = reported(ledger, kept, named).follow
+    routes = {"pacs": Route(destination=pacs, commitment=False, patience_seconds=1.0)}
+    handler = deliver(ledger, routes, "test", maker(ledger, NODE, after(named), "test"))
+    handler.work(_task(delivery.key, dict(delivery.payload), 1))
+    assert _received(tmp_path / "pacs") == {"Secondary Capture Image Storage", "Comprehensive SR Storage"}
 
 
 def _task(key: str, payload: dict[str, object], number: int) -> Task:

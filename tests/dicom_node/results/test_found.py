@@ -231,7 +231,7 @@ def failed_with_detections(sources: list[Dataset]) -> Prediction:
 def test_what_a_failed_run_left_behind_is_not_shown() -> None:
     sources = builders.slices()
     objects = ordered(failed_with_detections(sources), None, sources)
-    assert set(objects) == {"sc", "sr", "sr-comprehensive", "pdf"}
+    assert set(objects) == {"sc", "sr", "sr-comprehensive", "sr-text", "pdf"}
     assert not any("Nodule" in sentence for sentence in sentences(objects["sr"]))
 
 

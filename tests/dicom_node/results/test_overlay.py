@@ -136,3 +136,38 @@ def test_what_is_large_is_not_magnified() -> None:
     white = frames_in(shown(geometry(), marked, pixels, size=256))
     assert not white.all(axis=1).any()
     assert white.sum() < 300  # the side markers
+
+
+def lesion(ground: float, contrast: float, **header: str) -> tuple[Dataset, np.ndarray, np.ndarray]:
+    """A CT of one value with a small square that differs from it."""
+    ds = geometry()
+    ds.Modality = "CT"
+    for keyword, value in header.items():
+        setattr(ds, keyword, value)
+    marked = np.zeros((64, 64), np.uint8)
+    marked[30:33, 30:33] = 1
+    return ds, marked, np.where(marked > 0, ground + contrast, ground)
+
+
+def test_a_head_is_shown_in_the_window_of_the_brain() -> None:
+    ds, _, pixels = lesion(20, 40, BodyPartExamined="HEAD")
+    head = shown(ds, None, pixels).astype(int)
+    del ds.BodyPartExamined
+    body = shown(ds, None, pixels).astype(int)
+    assert np.ptp(head[40:80, 40:80, 0]) > 2 * np.ptp(body[40:80, 40:80, 0]) > 0
+
+
+@pytest.mark.parametrize("ground", [-2000, 3000])
+def test_what_no_window_of_a_tissue_would_show_is_shown_all_the_same(ground: float) -> None:
+    ds, marked, pixels = lesion(ground, 200)
+    pixels[:8] += 100  # else all percentiles are one
+    for given in (marked, None) if ground < 0 else (marked,):
+        picture = shown(ds, given, pixels)[:120, :120]
+        assert np.ptp(picture[20:60, 2:30].astype(int)) > 40
+
+
+def test_a_faint_lesion_is_magnified_with_a_contrast_of_its_own() -> None:
+    ds, marked, pixels = lesion(40, 15)
+    picture = shown(ds, marked, pixels, size=512)
+    inset = picture[330:500, 330:500].astype(int)
+    assert np.ptp(inset[..., 0]) > 150

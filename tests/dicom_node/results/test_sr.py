@@ -82,8 +82,8 @@ def test_the_outline_lies_on_the_image_and_frame_that_shows_most_of_the_segment(
 def test_numbers_stand_with_their_units_in_the_group_they_belong_to() -> None:
     total, right, left = groups_of(report_of())
     assert numbers(total)["Volume"] == (4190.6, "ml")
-    assert numbers(total)["Probability"] == (0.83, "1")
-    assert numbers(total)["Threshold Value"] == (0.5, "1")
+    assert numbers(total)["Probability (Pulmonary emphysema)"] == (0.83, "1")
+    assert numbers(total)["Threshold Value (Pulmonary emphysema)"] == (0.5, "1")
     assert numbers(right) == {"Volume": (2210.4, "ml")}
     assert numbers(left) == {"Volume": (1980.2, "ml")}
 
