@@ -310,7 +310,7 @@ class Watch:
         if not self._trace.step:
             return Stated()
         if now < made[-1] + 1:
-            return Stated(in_progress=True)
+            return Stated(awaits="MPPS")
         return Stated(objects=len(made), missing=len(made) - here, by="MPPS")
 
 

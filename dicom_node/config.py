@@ -139,8 +139,8 @@ class ReceiveSection(Settings):
     quiet_seconds_broken: float = Field(default=15.0, ge=0)
     """The same after an association was aborted or lost, seconds. Default 15: the sender may try again."""
     quiet_seconds_step: float = Field(default=120.0, ge=0)
-    """The same while its modality says that it is still at work (MPPS IN PROGRESS) and sends no later series, seconds.
-    Default 120: scanners pause within a series."""
+    """The same while its modality is still at work (MPPS IN PROGRESS) or a workflow manager says that its input is not
+    ready (UPS), and no later series comes, seconds. Default 120: scanners pause within a series."""
     incomplete_after_seconds: float = Field(default=600.0, gt=0)
     """A series of which the source has more goes on incomplete this long after its last object, s. Default 600."""
 

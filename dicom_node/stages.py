@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -57,6 +58,7 @@ def run(config: NodeConfig) -> None:
     ]
     for loop in loops:
         loop.start()
+    gc.freeze()  # what the stages load lives on: each full collection would look through all of it again
     log.info("ready")
     for loop in loops:
         loop.join()

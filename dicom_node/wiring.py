@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -72,11 +72,11 @@ class Pacs:
         """See Source."""
         return query.counts(self.destination, study_uid).get(series_uid)
 
-    def fetch(self, study_uid: str, series_uid: str) -> bool:
+    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> bool:
         """See Source."""
         if self.fetch_to is None:
             return False
-        query.retrieve(self.destination, study_uid, series_uid, self.fetch_to)
+        query.fetch(self.destination, study_uid, series_uid, self.fetch_to, here)
         return True
 
 
@@ -101,13 +101,15 @@ def archives_of(config: NodeConfig) -> dict[str, Archive]:
         if peer.query is None:
             continue
         destination = destination_of(config, peer.query, config.destinations[peer.query])
-        fetch = partial(_retrieve, destination, config.node.ae_title) if peer.fetch else None
+        fetch = partial(_fetch, destination, config.node.ae_title) if peer.fetch else None
         found[peer.ae_title] = Archive(scope=peer.reconcile, ask=partial(query.Inquiry, destination), fetch=fetch)
     return found
 
 
-def _retrieve(destination: Destination, to_ae: str, study_uid: str, series_uid: str) -> tuple[int, int]:
-    return query.retrieve(destination, study_uid, series_uid, to_ae)
+def _fetch(
+    destination: Destination, to_ae: str, study_uid: str, series_uid: str, here: Collection[str]
+) -> tuple[int, int]:
+    return query.fetch(destination, study_uid, series_uid, to_ae, here)
 
 
 def completeness_of(config: NodeConfig) -> AskTheSource:

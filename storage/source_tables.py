@@ -10,12 +10,12 @@ from storage.tables import Base, one_of
 
 
 class NoticeRow(Base):
-    """What a modality said of a procedure step (MPPS), or an archive of what it has (IAN)."""
+    """What a modality said of a step (MPPS), an archive of what it has (IAN), a workflow manager of input (UPS)."""
 
     __tablename__ = "notice"
     sop_instance_uid: Mapped[str] = mapped_column(primary_key=True)
-    kind: Mapped[str]  #: MPPS or IAN
-    state: Mapped[str]  #: IN PROGRESS, COMPLETED, DISCONTINUED; of an IAN: AVAILABLE
+    kind: Mapped[str]  #: MPPS, IAN or UPS
+    state: Mapped[str]  #: of an MPPS: IN PROGRESS, COMPLETED, DISCONTINUED; of an IAN: AVAILABLE; of a UPS: READY, ...
     peer: Mapped[str]  #: calling AE title
     study_uid: Mapped[str] = mapped_column(index=True)
     modality: Mapped[str]
@@ -24,7 +24,10 @@ class NoticeRow(Base):
 
 
 class NoticedObjectRow(Base):
-    """An object that a notice names: it exists, whether or not it came here."""
+    """An object that a notice names: it exists, whether or not it came here.
+
+    A series or a study that is named as a whole stands here under its own UID in both columns.
+    """
 
     __tablename__ = "noticed_object"
     notice_uid: Mapped[str] = mapped_column(ForeignKey("notice.sop_instance_uid"), primary_key=True)

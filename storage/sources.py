@@ -10,7 +10,20 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
-from storage.facts.arrival import IN_PROGRESS, Absence, AbsenceState, Holding, Look, Notice, Stated, pause_bin
+from storage.facts.arrival import (
+    CANCELED,
+    IN_PROGRESS,
+    INCOMPLETE,
+    UNAVAILABLE,
+    Absence,
+    AbsenceState,
+    Holding,
+    Look,
+    Notice,
+    NoticeKind,
+    Stated,
+    pause_bin,
+)
 from storage.facts.errors import Rejected
 from storage.facts.study import Header, Series
 from storage.facts.task import Kind, State
@@ -23,6 +36,7 @@ from storage.tables import (
     TaskRow,
 )
 
+NOT_YET = (IN_PROGRESS, INCOMPLETE, UNAVAILABLE)
 STALE_SECONDS = 12 * 3600.0  #: after which a step that was never ended is no evidence any more
 LONGEST_PAUSE = 900.0  #: seconds; what comes later is another transfer, not a pause of this one
 MEMORY_SERIES = 1000.0  #: counted of a source and protocol before older ones count half
@@ -37,6 +51,7 @@ class Sources:
     def notice(self, notice: Notice) -> tuple[str, ...]:
         """Note what a peer said; what it names is added to what it named before. Returns the series that it bears on.
 
+        The input of a UPS that is named again is another list, not more of it.
         Raises Rejected when another peer said it first: a step belongs to the one that created it.
         """
         row, now = self._session.get(NoticeRow, notice.sop_instance_uid), time.time()
@@ -60,15 +75,20 @@ class Sources:
             "notice received", study=row.study_uid or None, kind=notice.kind.value, notice=notice.sop_instance_uid,
             state=notice.state, peer=notice.peer, objects=len(notice.objects),
         )  # fmt: skip
-        mine = select(SeriesRow.series_uid).where(SeriesRow.study_uid == row.study_uid)
-        return tuple(dict.fromkeys([*self._session.scalars(mine), *notice.objects.values()]))
+        named = select(NoticedObjectRow.series_uid).where(NoticedObjectRow.notice_uid == notice.sop_instance_uid)
+        places = tuple(self._session.scalars(named.distinct()))
+        mine = select(SeriesRow.series_uid).where(SeriesRow.study_uid.in_({row.study_uid, *notice.wholes}))
+        return tuple(dict.fromkeys([*self._session.scalars(mine), *places]))
 
     def _name(self, notice: Notice) -> None:
-        known = select(NoticedObjectRow.sop_instance_uid).where(NoticedObjectRow.notice_uid == notice.sop_instance_uid)
-        there = set(self._session.scalars(known))
+        mine = NoticedObjectRow.notice_uid == notice.sop_instance_uid
+        named = dict(notice.objects) | {uid: uid for uid in notice.wholes}
+        if named and notice.kind is NoticeKind.UPS:
+            self._session.execute(delete(NoticedObjectRow).where(mine))
+        there = set(self._session.scalars(select(NoticedObjectRow.sop_instance_uid).where(mine)))
         fresh = [
-            {"notice_uid": notice.sop_instance_uid, "sop_instance_uid": uid, "series_uid": series}
-            for uid, series in notice.objects.items()
+            {"notice_uid": notice.sop_instance_uid, "sop_instance_uid": uid, "series_uid": place}
+            for uid, place in named.items()
             if uid not in there
         ]
         if fresh:
@@ -90,25 +110,45 @@ class Sources:
 
     def stated(self, series: Series, last_at: float) -> Stated:
         """What the notices about a series come to; ``last_at`` is when its last object came."""
-        steps = select(NoticeRow).where(NoticeRow.study_uid == series.study_uid)
-        notices = list(self._session.scalars(steps.order_by(NoticeRow.changed_at.desc())))
+        here = (series.series_uid, series.study_uid)
+        naming = select(NoticedObjectRow.notice_uid).where(NoticedObjectRow.series_uid.in_(here))
+        told = select(NoticeRow).where(
+            (NoticeRow.study_uid == series.study_uid) | NoticeRow.sop_instance_uid.in_(naming),
+            NoticeRow.state != CANCELED,
+        )
+        notices = list(self._session.scalars(told.order_by(NoticeRow.changed_at.desc())))
         if not notices:
             return Stated()
-        over = {n.sop_instance_uid: n for n in notices if n.state != IN_PROGRESS}
+        over = {n.sop_instance_uid: n for n in notices if n.state not in NOT_YET}
         named = (
             select(NoticedObjectRow.sop_instance_uid, InstanceRow.sop_instance_uid, NoticedObjectRow.notice_uid)
             .outerjoin(InstanceRow, InstanceRow.sop_instance_uid == NoticedObjectRow.sop_instance_uid)
-            .where(NoticedObjectRow.series_uid == series.series_uid, NoticedObjectRow.notice_uid.in_(over))
+            .where(NoticedObjectRow.series_uid.in_(here), NoticedObjectRow.notice_uid.in_(over))
         )
         rows = list(self._session.execute(named))
         saying = next((n for uid, n in over.items() if any(row[2] == uid for row in rows)), None)
-        goes_on = any(n.state == IN_PROGRESS and time.time() - n.changed_at < STALE_SECONDS for n in notices)
+        waiting = None if saying else self._not_yet(notices, series, last_at)
         return Stated(
-            objects=len({row[0] for row in rows}),
-            missing=len({row[0] for row in rows if row[1] is None}),
+            objects=len({row[0] for row in rows if row[0] not in here}),
+            missing=len({row[0] for row in rows if row[1] is None and row[0] not in here}),
             by="" if saying is None else f"{saying.kind} {saying.state} of {saying.peer}",
-            in_progress=goes_on and saying is None and not self._moved_on(series, last_at),
+            awaits="" if waiting is None else f"{waiting.kind} {waiting.state} of {waiting.peer}",
+            whole=any(row[0] in here for row in rows),
         )
+
+    def _not_yet(self, notices: Sequence[NoticeRow], series: Series, last_at: float) -> NoticeRow | None:
+        """The notice by which more of the series is to come.
+
+        One that names the series, or its study, means it; one that names nothing means the latest series of the study.
+        """
+        waiting = [n for n in notices if n.state in NOT_YET and time.time() - n.changed_at < STALE_SECONDS]
+        latest = bool(waiting) and not self._moved_on(series, last_at)
+        for notice in waiting:
+            named = select(NoticedObjectRow.series_uid).where(NoticedObjectRow.notice_uid == notice.sop_instance_uid)
+            places = set(self._session.scalars(named.distinct())) if notice.kind == NoticeKind.UPS else set()
+            if (latest and not places) or places & {series.series_uid, series.study_uid}:
+                return notice
+        return None
 
     def _moved_on(self, series: Series, last_at: float) -> bool:
         later = select(SeriesRow.series_uid).where(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, func, insert, select, update
+from sqlalchemy import CursorResult, Table, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
@@ -16,6 +16,7 @@ from storage.facts.task import State
 from storage.tables import AssociationRow, AssociationSeriesRow, InstanceRow, SeriesRow, TaskRow, VariantRow
 
 LOOKUP = 500  #: UIDs in one question
+_INSTANCES = cast("Table", InstanceRow.__table__)  # inserted past the mapper: a tenth less of all that an object costs
 
 
 class Studies:
@@ -81,7 +82,7 @@ class Studies:
             fates[instance.sop_instance_uid] = "new"
         self._session.flush()  # the series first: their instances refer to them
         if fresh:
-            self._session.execute(insert(InstanceRow), fresh)
+            self._session.execute(insert(_INSTANCES), fresh)
         self._link(key for key, there in linked.items() if not there)
         for arrival in again:
             if known[arrival.instance.sop_instance_uid] != arrival.instance.digest:
@@ -263,6 +264,11 @@ class Studies:
             .order_by(InstanceRow.received_at, InstanceRow.sop_instance_uid)
         )
         return [_instance(row) for row in self._session.scalars(query)]
+
+    def object_uids(self, series_uid: str) -> frozenset[str]:
+        """The SOP Instance UIDs of a series."""
+        query = select(InstanceRow.sop_instance_uid).where(InstanceRow.series_uid == series_uid)
+        return frozenset(self._session.scalars(query))
 
     def _count(self, series_uid: str) -> int:
         query = select(func.count()).select_from(InstanceRow).where(InstanceRow.series_uid == series_uid)

@@ -94,13 +94,14 @@ class SeriesView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeView:
-    """What a modality or an archive said."""
+    """What a modality, an archive or a workflow manager said."""
 
-    kind: str  #: MPPS or IAN
+    kind: str  #: MPPS, IAN or UPS
     state: str
     peer: str
     modality: str
     objects: int  #: that it names
+    wholes: int  #: series and studies that it names as a whole
     changed_at: float
 
 
@@ -221,13 +222,20 @@ def absences(session: Session, *, study: str | None = None, limit: int = 50) -> 
 
 
 def notices(session: Session, study: str) -> list[NoticeView]:
-    """What modalities and archives said of a study, in order."""
-    named = select(func.count()).where(NoticedObjectRow.notice_uid == NoticeRow.sop_instance_uid).scalar_subquery()
-    query = select(NoticeRow, named).where(NoticeRow.study_uid == study).order_by(NoticeRow.told_at)
+    """What modalities, archives and workflow managers said of a study, in order."""
+    mine = NoticedObjectRow.notice_uid == NoticeRow.sop_instance_uid
+    whole = NoticedObjectRow.sop_instance_uid == NoticedObjectRow.series_uid
+    objects = select(func.count()).where(mine, ~whole).scalar_subquery()
+    wholes = select(func.count()).where(mine, whole).scalar_subquery()
+    series = select(SeriesRow.series_uid).where(SeriesRow.study_uid == study)
+    place = NoticedObjectRow.series_uid
+    naming = select(NoticedObjectRow.notice_uid).where(place.in_(series) | (place == study))
+    here = (NoticeRow.study_uid == study) | NoticeRow.sop_instance_uid.in_(naming)
+    query = select(NoticeRow, objects, wholes).where(here).order_by(NoticeRow.told_at)
     return [
-        NoticeView(kind=row.kind, state=row.state, peer=row.peer, modality=row.modality, objects=number,
+        NoticeView(kind=row.kind, state=row.state, peer=row.peer, modality=row.modality, objects=named, wholes=all_of,
                    changed_at=row.changed_at)
-        for row, number in session.execute(query)
+        for row, named, all_of in session.execute(query)
     ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from dicom_node.commands import bench_parties as parties
+from dicom_node.commands import bench_stow
 from dicom_node.commands.bench_parties import Cost, Party
 from dicom_node.deliver.destination import Destination, Outgoing
 
@@ -38,31 +39,54 @@ def bench() -> None:
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), help="Where they write. Default: temporary."
 )
+@click.option(
+    "--by", "protocol", type=click.Choice(["dimse", "stow"]), default="dimse", show_default=True,
+    help="stow: this node alone, by C-STORE and by STOW-RS in turn.",
+)  # fmt: skip
 @click.option("--sender", "by", type=click.Choice(list(SENDERS)), help="Default: storescu, where it is installed.")
 @rounds_option
 @nagle_option
 def ingest(
     what: str, objects: int, associations: int, only: tuple[str, ...], folder: Path | None, by: str | None,
-    rounds: int, nagle: bool,
+    protocol: str, rounds: int, nagle: bool,
 ) -> None:  # fmt: skip
     """Receive: this node, then storescp and Orthanc when they are installed, in turn, from the same sender.
 
     storescu takes as much CPU as a good receiver: where cores are few, "node" shows more of the receivers.
     """
-    sender = SENDERS[by or ("storescu" if parties.program("storescu") else "node")]
-    chosen = [p for p in parties.receivers() if not only or p.name.startswith(only)]
+    by = by or ("storescu" if parties.program("storescu") else "node")
+    pairs = _by_stow_too(SENDERS[by]) if protocol == "stow" else [(p, SENDERS[by]) for p in parties.receivers()]
+    chosen = [(party, sender) for party, sender in pairs if not only or party.name.startswith(only)]
     with tempfile.TemporaryDirectory() as source:
         files = MAKERS[what](Path(source), objects)
         megabytes = sum(file.path.stat().st_size for file in files) / 1e6
-        costs: dict[str, list[Cost]] = {party.name: [] for party in chosen}
+        costs: dict[str, list[Cost]] = {party.name: [] for party, _ in chosen}
         for _ in range(rounds):
-            for party in chosen:
+            for party, sender in chosen:
                 with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as target:
                     run = _Run(files=files, sender=sender, associations=associations, nodelay=not nagle)
                     costs[party.name].append(run.against(party, Path(target)))
     click.echo(f"{objects} {UNITS[what]}, {associations} association(s), {rounds} runs in turn, "
-               f"Nagle's algorithm {'on' if nagle else 'off'}, sent by {by or 'storescu, if any'}\n")  # fmt: skip
+               f"Nagle's algorithm {'on' if nagle else 'off'}, sent by {by}\n")  # fmt: skip
     _table(costs, len(files), megabytes, "receiver")
+    for name, runs in costs.items():
+        beside = costs.get(f"{name}{bench_stow.SUFFIX}")
+        if beside:
+            click.echo(f"\n{name}: STOW-RS has {_seconds(runs) / _seconds(beside):.2f} times the rate of C-STORE")
+
+
+def _by_stow_too(sender: Sender) -> list[tuple[Party, Sender]]:
+    """This node, each of its ways once by C-STORE and once by STOW-RS."""
+    port = parties.free_port()
+
+    def post(files: Sequence[Outgoing], to: Destination, associations: int, nodelay: bool) -> None:
+        del nodelay  # nothing small is sent before the end
+        bench_stow.send_by_stow(files, to, associations, port)
+
+    found: list[tuple[Party, Sender]] = []
+    for durability, party in parties.nodes():
+        found += [(party, sender), (bench_stow.party(durability, party.name, port), post)]
+    return found
 
 
 class _Run:
@@ -135,13 +159,17 @@ def _timed(work: Callable[[], None]) -> Cost:
     return Cost(seconds=time.perf_counter() - began, cpu_seconds=cpu() - before)
 
 
+def _seconds(runs: Sequence[Cost]) -> float:
+    return statistics.median(run.seconds for run in runs)
+
+
 def _table(costs: dict[str, list[Cost]], objects: int, megabytes: float, what: str) -> None:
     """Markdown: medians, with the range of the rate; every ratio is to the first row."""
-    first = statistics.median(cost.seconds for cost in next(iter(costs.values())))
+    first = _seconds(next(iter(costs.values())))
     click.echo(f"| {what} | objects/s (range) | MB/s | rate, first = 1 | CPU s/GB | peak RSS MB |")
     click.echo("|---|---|---|---|---|---|")
     for name, runs in costs.items():
-        seconds = statistics.median(run.seconds for run in runs)
+        seconds = _seconds(runs)
         rates = sorted(objects / run.seconds for run in runs)
         cpu = statistics.median(run.cpu_seconds for run in runs) / (megabytes / 1000)
         peak = max(run.peak_mb for run in runs)

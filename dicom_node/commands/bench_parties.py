@@ -26,7 +26,7 @@ from storage.facts.errors import Misconfigured, Transient
 
 AE_TITLE = "DICOM_NODE"
 FRAME_BYTES = 512 * 1024
-_NODE = "from dicom_node.commands.bench_node import main; main()"
+NODE = "from dicom_node.commands.bench_node import main; main()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,16 +106,21 @@ def _series(folder: Path) -> str:
     return f"2.25.{_folder_number(folder)}.1"
 
 
+def nodes() -> list[tuple[str, Party]]:
+    """This node by its durability: durable, and not."""
+
+    def node(durability: str, name: str) -> tuple[str, Party]:
+        def command(folder: Path, port: int) -> list[str]:
+            return [sys.executable, "-c", NODE, str(folder), str(port), durability]
+
+        return durability, Party(name=f"this node, {name}", command=command, settled=entered)
+
+    return [node("fdatasync", "durable"), node("none", "no sync")]
+
+
 def receivers() -> list[Party]:
     """This node, durable and not, and what else is installed."""
-
-    def node(durability: str) -> Callable[[Path, int], list[str]]:
-        return lambda folder, port: [sys.executable, "-c", _NODE, str(folder), str(port), durability]
-
-    found = [
-        Party(name="this node, durable", command=node("fdatasync"), settled=_entered),
-        Party(name="this node, no sync", command=node("none"), settled=_entered),
-    ]
+    found = [party for _, party in nodes()]
     storescp = program("storescp")
     if storescp is not None:
         found += [
@@ -129,7 +134,8 @@ def receivers() -> list[Party]:
     return found
 
 
-def _entered(folder: Path) -> bool:
+def entered(folder: Path) -> bool:
+    """Whether the node has everything in its ledger that it took."""
     return not any((folder / "incoming").iterdir())
 
 
@@ -154,9 +160,7 @@ def _orthanc(path: str) -> Callable[[Path, int], list[str]]:
 @contextmanager
 def started(party: Party, folder: Path, *, nodelay: bool) -> Iterator[tuple[Destination, psutil.Process]]:
     """The receiver while it runs. ``nodelay`` switches off Nagle's algorithm in DCMTK, which is not its default."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     to = Destination(name=party.name, ae_title=AE_TITLE, host="127.0.0.1", port=port, calling_ae="BENCHMARK")
     command = [*_environment(nodelay), *party.command(folder, port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -165,6 +169,13 @@ def started(party: Party, folder: Path, *, nodelay: bool) -> Iterator[tuple[Dest
             yield to, psutil.Process(process.pid)
         finally:
             process.terminate()
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _await(to: Destination, process: subprocess.Popen[bytes]) -> None:
@@ -180,7 +191,7 @@ def _await(to: Destination, process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(nodelay: bool) -> list[str]:
-    return ["env", f"TCP_NODELAY={int(nodelay)}"]
+    return ["env", f"TCPNODELAY={int(nodelay)}"]
 
 
 def shares(files: Sequence[Outgoing], associations: int) -> list[list[Outgoing]]:

@@ -49,7 +49,8 @@ def status(path: Path, study: str | None) -> None:
     _show_absences(absences)
     for notice in notices:
         said = f"{notice.kind} of {notice.peer}: {notice.modality} {notice.state}".replace("  ", " ")
-        click.echo(f"\n{said}, {notice.objects} objects named ({moment(notice.changed_at)})")
+        whole = f", {notice.wholes} series or studies as a whole" if notice.wholes else ""
+        click.echo(f"\n{said}, {notice.objects} objects named{whole} ({moment(notice.changed_at)})")
     for s in series:
         for decision in decisions[s.series_uid]:
             mark = "routed by" if decision["matched"] else "not routed by"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 AFFECTED_CLASS, REQUESTED_CLASS = 0x0002, 0x0003
 COMMAND_FIELD, MESSAGE_ID, ANSWERS = 0x0100, 0x0110, 0x0120
+MOVE_DESTINATION = 0x0600
 PRIORITY, DATA_SET_TYPE, STATUS, COMMENT = 0x0700, 0x0800, 0x0900, 0x0902
 AFFECTED_INSTANCE, REQUESTED_INSTANCE = 0x1000, 0x1001
 EVENT_TYPE, ACTION_TYPE = 0x1002, 0x1008
@@ -20,7 +21,8 @@ NO_DATA_SET, A_DATA_SET = 0x0101, 0x0001
 _HEAD = struct.Struct("<HHL")
 _US = struct.Struct("<H")
 
-#: Element number to value; every number in the commands spoken here is a US, every text a UID.
+#: Element number to value; every number in the commands spoken here is a US, every text a UID, or
+#: the AE title of a C-MOVE, which is padded with a space (PS3.5 6.2: a NUL in it is refused by some peers).
 Fields = Mapping[int, int | str]
 
 
@@ -30,7 +32,7 @@ def encode(fields: Fields) -> bytes:
     for number in sorted(fields):
         value = fields[number]
         raw = _US.pack(value) if isinstance(value, int) else value.encode("ascii")
-        raw += b"\0" * (len(raw) % 2)
+        raw += (b" " if number == MOVE_DESTINATION else b"\0") * (len(raw) % 2)
         body += _HEAD.pack(0, number, len(raw)) + raw
     return _HEAD.pack(0, 0, 4) + struct.pack("<L", len(body)) + bytes(body)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import io
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -20,12 +21,14 @@ from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.refusal import meaning
 from storage.facts.errors import Rejected, Transient
 
+log = logging.getLogger(__name__)
+
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 _PENDING = frozenset({0xFF00, 0xFF01})
-_MOVE_DESTINATION = 0x0600
 _COMPLETED, _FAILED = 0x1021, 0x1022  #: Number of Completed and of Failed Sub-operations
 MOST_ANSWERS = 100_000
+MOST_OBJECTS = 200  #: that are asked for by their UIDs: a list of UIDs in explicit VR ends at 64 KiB
 _NUMBERS = ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
 _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
 
@@ -108,15 +111,16 @@ class Inquiry:
             SeriesEntry(
                 series_uid=series_uid,
                 modality=modality,
-                instances=self._count(study_uid, series_uid) if number is None else number,
+                instances=len(self.objects(study_uid, series_uid)) if number is None else number,
             )
             for series_uid, (modality, number) in found.items()
         ]
 
-    def _count(self, study_uid: str, series_uid: str) -> int:
+    def objects(self, study_uid: str, series_uid: str) -> frozenset[str]:
+        """The SOP Instance UIDs of a series."""
         image = _identifier("IMAGE", study_uid, "SOPInstanceUID")
         image.SeriesInstanceUID = UID(series_uid)
-        return len({str(answer.get("SOPInstanceUID", "")) for answer in self._find(image)})
+        return frozenset(str(answer.get("SOPInstanceUID", "") or "") for answer in self._find(image)) - {""}
 
     def _find(self, wanted: Dataset) -> Iterator[Dataset]:
         return _find(self._association, self._context, wanted)
@@ -127,16 +131,54 @@ def _number(value: object) -> int | None:
     return None if value is None or value == "" else int(str(value))
 
 
-def retrieve(destination: Destination, study_uid: str, series_uid: str, to_ae: str) -> tuple[int, int]:
-    """Have the PACS send a series to ``to_ae`` (C-MOVE). Returns how many objects it sent and how many it could not.
+def fetch(
+    destination: Destination, study_uid: str, series_uid: str, to_ae: str, here: Collection[str]
+) -> tuple[int, int]:
+    """Have the PACS send to ``to_ae`` what lacks of a series, of which the objects ``here`` need not come again.
 
+    These alone where it tells them, and they are few; else the series. Returns how many objects it sent and how many it
+    could not. Raises as ``retrieve``.
+    """
+    lacking = _few_lacking(destination, study_uid, series_uid, here) if here else ()
+    if lacking:
+        try:
+            completed, failed = retrieve(destination, study_uid, series_uid, to_ae, lacking)
+        except Transient as error:
+            log.info("series %s: %s; the whole series is asked for", series_uid, error)
+        else:
+            if completed + failed >= len(lacking):
+                return completed, failed
+            log.info("series %s: %s did not send each object by its UID: all are asked for", series_uid, destination)
+    return retrieve(destination, study_uid, series_uid, to_ae)
+
+
+def _few_lacking(destination: Destination, study_uid: str, series_uid: str, here: Collection[str]) -> Sequence[str]:
+    """What the PACS has of a series beside ``here``; nothing where it does not tell, or the series is as well sent."""
+    try:
+        with Inquiry(destination) as inquiry:
+            there = inquiry.objects(study_uid, series_uid)
+    except (Rejected, Transient) as error:
+        log.info("series %s: its objects cannot be asked for: %s", series_uid, error)
+        return ()
+    lacking = sorted(there.difference(here))
+    return lacking if len(lacking) <= MOST_OBJECTS and 2 * len(lacking) < len(there) else ()
+
+
+def retrieve(
+    destination: Destination, study_uid: str, series_uid: str, to_ae: str, objects: Sequence[str] = ()
+) -> tuple[int, int]:
+    """Have the PACS send a series, or some objects of it, to ``to_ae`` (C-MOVE).
+
+    Returns how many objects it sent and how many it could not; 0 and 0 where it does not tell.
     Raises Rejected when it does not offer C-MOVE or does not know that AE title, Transient when it cannot be asked.
     """
     with _associated(destination, MOVE) as association:
         context = _context(association, MOVE)
-        wanted = _identifier("SERIES", study_uid)
+        wanted = _identifier("IMAGE" if objects else "SERIES", study_uid)
         wanted.SeriesInstanceUID = UID(series_uid)
-        request = _request(0x0021, MOVE) | {_MOVE_DESTINATION: to_ae}
+        if objects:
+            wanted.SOPInstanceUID = [UID(uid) for uid in objects]  # list of UID matching, PS3.4 C.2.2.2.2
+        request = _request(0x0021, MOVE) | {command.MOVE_DESTINATION: to_ae}
         message_id = association.send(context, request, _body(wanted, context))
         for message in _answers(association, request, message_id):
             status = message.number(command.STATUS) or 0

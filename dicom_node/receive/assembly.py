@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from dicom_node.config import ReceiveSection
-from dicom_node.receive import gaps, notices
+from dicom_node.receive import gaps, notice_reading, notices
 from dicom_node.receive.events import Noticed
 from storage.facts.arrival import Evidence, Habit
 from storage.facts.errors import NodeError, Rejected
@@ -43,8 +43,8 @@ class Source(Protocol):
     def count(self, study_uid: str, series_uid: str) -> int | None:
         """How many objects it has of a series; None when it does not know the series. Raises NodeError."""
 
-    def fetch(self, study_uid: str, series_uid: str) -> bool:
-        """Have it send the series again; False when that is not wanted. Raises NodeError."""
+    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> bool:
+        """Have it send what lacks beside those SOP Instance UIDs; False when that is not wanted. Raises NodeError."""
 
 
 Sources = Mapping[str, Source]  #: by calling AE title
@@ -108,9 +108,9 @@ class AskTheSource:
         if exhaustive(evidence):
             pause = SETTLE_SECONDS if evidence.open_associations else 0.0
             return Due(at=evidence.last_at + pause, why=f"{stated.by}: all that it names is here")
-        if stated.in_progress:
+        if stated.awaits:
             at = evidence.last_at + self.quiet.settings.quiet_seconds_step
-            return Due(at=at, why="its modality is still at work: MPPS IN PROGRESS")
+            return Due(at=at, why=f"more of it is to come: {stated.awaits}")
         if evidence.series.calling_ae not in self.askable:
             return self.quiet(evidence)
         if evidence.open_associations:
@@ -119,7 +119,10 @@ class AskTheSource:
 
 
 def exhaustive(evidence: Evidence) -> bool:
-    """Whether a finished step or an archive names just what is here. One that names less says nothing of the rest."""
+    """Whether a finished step, an archive or a ready input names just what is here.
+
+    One that names less says nothing of the rest.
+    """
     stated = evidence.stated
     return stated.objects > 0 and not stated.missing and stated.objects == evidence.series.instances
 
@@ -172,8 +175,10 @@ def _settled(evidence: Evidence, settings: ReceiveSection) -> float:
 
     The source may itself still be receiving, object by object, and have released its association meanwhile. So equal
     numbers must last for some times the pace at which the objects came; that is short where a whole series was sent at
-    once, longer where several associations brought it.
+    once, longer where several associations brought it. By a workflow manager to which it is ready, it has no more.
     """
+    if evidence.stated.whole:
+        return evidence.last_at + (SETTLE_SECONDS if evidence.open_associations else 0.0)
     if evidence.open_associations:
         return evidence.last_at + min(max(OPEN_GAPS * evidence.gap, ASK_OPEN_SECONDS), settings.quiet_seconds_open)
     ended = max(evidence.last_at, evidence.last_closed_at)
@@ -224,10 +229,10 @@ def expect(completeness: Completeness) -> Expect:
 
 
 def take_notice(ledger: Ledger, see_to: Expect, event: Noticed) -> int:
-    """Write down what a peer said by MPPS or IAN; the status that it is told. Raises Transient."""
+    """Write down what a peer said by MPPS, IAN or UPS; the status that it is told. Raises Transient."""
     with ledger.begin(ACTOR) as tx:
         try:
-            notice = notices.read(event, tx.sources.state_of(event.sop_instance_uid))
+            notice = notice_reading.read(event, tx.sources.state_of(event.sop_instance_uid))
             touched = tx.sources.notice(notice)
         except notices.Refused as error:
             log.warning("notice %s of %s refused: %s", event.sop_instance_uid, event.peer, error)
@@ -264,14 +269,14 @@ class Assembly:
         due = self.completeness(evidence)
         if due.at > time.time():
             return Later(at=due.at, why=due.why)
-        judgement = self._judge(evidence)
+        judgement = self._judge(evidence, [one.sop_instance_uid for one in instances])
         if not judgement.complete:
             return Later(at=judgement.again, why=judgement.why)
         if len(instances) <= evidence.complete_instances:
             return Done(note={"why": "nothing new has come"})
         return self._close(evidence, instances, judgement)
 
-    def _judge(self, evidence: Evidence) -> Judgement:
+    def _judge(self, evidence: Evidence, here: Collection[str]) -> Judgement:
         series, quiet = evidence.series, self.quiet(evidence)
         source = self.sources.get(series.calling_ae)
         if exhaustive(evidence) or (source is None and evidence.stated.missing):
@@ -285,15 +290,15 @@ class Assembly:
             expected = None
         judgement = judge(evidence, expected, self.quiet.settings, time.time())
         if judgement.missing and not judgement.complete and time.time() > quiet.at:
-            self._fetch(source, evidence)
+            self._fetch(source, evidence, here)
         return judgement
 
-    def _fetch(self, source: Source, evidence: Evidence) -> None:
+    def _fetch(self, source: Source, evidence: Evidence, here: Collection[str]) -> None:
         """Nothing came for the quiet time, and the source has more: an ordinary PACS does not try again by itself."""
         series = evidence.series
         try:
-            if source.fetch(series.study_uid, series.series_uid):
-                log.info("series %s: asked the source to send it again", series.series_uid)
+            if source.fetch(series.study_uid, series.series_uid, here):
+                log.info("series %s: asked the source to send what is missing", series.series_uid)
         except NodeError as error:
             log.warning("series %s: what is missing cannot be fetched: %s", series.series_uid, error)
 

@@ -1,5 +1,5 @@
 """What this node accepts: every storage SOP class in every transfer syntax, C-ECHO, Storage Commitment reports,
-MPPS and Instance Availability Notification."""
+MPPS, Instance Availability Notification and the input readiness of UPS."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 PERFORMED_STEP = "1.2.840.10008.3.1.2.3.3"  # Modality Performed Procedure Step
 AVAILABILITY = "1.2.840.10008.5.1.4.33"  # Instance Availability Notification
+UPS_PUSH = "1.2.840.10008.5.1.4.34.6.1"  # Unified Procedure Step - Push
+UPS_EVENT = "1.2.840.10008.5.1.4.34.6.4"  # Unified Procedure Step - Event
 #: What every peer may say, whatever it may store.
-SERVICES = frozenset({VERIFICATION, STORAGE_COMMITMENT, PERFORMED_STEP, AVAILABILITY})
+SERVICES = frozenset({VERIFICATION, STORAGE_COMMITMENT, PERFORMED_STEP, AVAILABILITY, UPS_PUSH, UPS_EVENT})
 
 #: The acceptor's order wins: explicit first, so that a sender does not re-encode; implicit last.
 TRANSFER_SYNTAXES: list[str | UID] = [
@@ -43,8 +45,10 @@ def accepted() -> list[PresentationContext]:
     storage = dict.fromkeys([str(cx.abstract_syntax) for cx in AllStoragePresentationContexts])
     storage.update(dict.fromkeys(FURTHER_STORAGE))
     contexts = [build_context(uid, TRANSFER_SYNTAXES) for uid in storage]
-    for uid in (VERIFICATION, PERFORMED_STEP, AVAILABILITY):
+    for uid in (VERIFICATION, PERFORMED_STEP, AVAILABILITY, UPS_PUSH):
         contexts.append(build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]))
-    commitment = build_context(STORAGE_COMMITMENT, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-    commitment.scu_role, commitment.scp_role = True, True  # the archive calls us as SCP of the SOP class (PS3.4 J.3.3)
-    return [*contexts, commitment]
+    for uid in (STORAGE_COMMITMENT, UPS_EVENT):
+        reports = build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        reports.scu_role, reports.scp_role = True, True  # the peer calls us as SCP (PS3.4 J.3.3 and CC.2.4)
+        contexts.append(reports)
+    return contexts

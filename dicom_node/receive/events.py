@@ -48,13 +48,13 @@ class Reported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noticed:
-    """An N-CREATE or N-SET of a notice, whose sender waits for the status of its response."""
+    """An N-CREATE, N-SET or N-EVENT-REPORT of a notice, whose sender waits for the status of its response."""
 
     peer: str  #: calling AE title
     sop_class_uid: str
     sop_instance_uid: str
     implicit: bool  #: VR of its data set, little endian
-    created: bool  #: N-CREATE, else N-SET
+    created: bool  #: N-CREATE, else N-SET, or N-EVENT-REPORT by the SOP class UPS Event
     data: bytes
 
 

@@ -11,7 +11,7 @@ import datetime
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -41,13 +41,17 @@ class Questions(Protocol):
         """The series of a study. Raises NodeError."""
 
 
+#: Has a source send what lacks of a study's series beside the objects that are here: how many it sent, and could not.
+Fetch = Callable[[str, str, Collection[str]], tuple[int, int]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
     """A source of studies, as reconciliation needs it."""
 
     scope: Literal["started", "all"]  #: studies of which the node has something, or all
     ask: Callable[[], AbstractContextManager[Questions]]
-    fetch: Callable[[str, str], tuple[int, int]] | None  #: study, series -> sent, failed; None: it is only told
+    fetch: Fetch | None  #: None: what lacks is only told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,14 +147,15 @@ class Reconciliation:
         wanted = entry.modality in self.settings.modalities and entry.series_uid not in holding.excluded
         return wanted and holding.here.get(entry.series_uid, 0) < entry.instances
 
-    def _fetch(self, absence: Absence, fetch: Callable[[str, str], tuple[int, int]], now: float) -> int:
-        """Have the source send a series, once noted that it was asked: a crash must not make us impolite."""
+    def _fetch(self, absence: Absence, fetch: Fetch, now: float) -> int:
+        """Have the source send what lacks, once noted that it was asked: a crash must not make us impolite."""
         pause = self.settings.every_minutes * 60 * 2.0**absence.tries
         asked = dataclasses.replace(absence, tries=absence.tries + 1, next_at=now + min(pause, LONGEST_PAUSE))
         with self.ledger.begin(ACTOR) as tx:
             tx.sources.keep(asked)
+            here = tx.studies.object_uids(absence.series_uid)
         try:
-            completed, failed = fetch(absence.study_uid, absence.series_uid)
+            completed, failed = fetch(absence.study_uid, absence.series_uid, here)
         except NodeError as error:
             log.warning("series %s lacks objects that cannot be fetched: %s", absence.series_uid, error)
             return 0

@@ -28,6 +28,7 @@ from dicom_node.receive.intake import FrontDesk, Request
 from dicom_node.receive.landing import Origin
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.notices import NoticeDesk
+from dicom_node.receive.plain import Collected
 from dicom_node.receive.policy import Caller, Refusal, admit
 from dicom_node.receive.reception import origin_of
 from dicom_node.receive.refusals import Refusals
@@ -152,7 +153,9 @@ class Scp:
             assoc.abort()
 
     def _handlers(self) -> list[Any]:
+        bounds = [] if self.streaming else [(evt.EVT_PDU_RECV, Collected(self._turned_away).look)]
         return [
+            *bounds,
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_RELEASED, self._ended),
@@ -250,7 +253,9 @@ class Scp:
             intake.write([message.DataSet.getbuffer()])
         return intake.finish().code
 
-    def _report(self, event: evt.Event) -> tuple[int, None]:
+    def _report(self, event: evt.Event) -> tuple[int, Any]:
+        if event.context.abstract_syntax in (contexts.UPS_EVENT, contexts.UPS_PUSH):
+            return self._notices.report(event)
         return self._on_report(event.event_type or 0, event.event_information), None
 
 

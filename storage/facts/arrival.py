@@ -26,10 +26,13 @@ class NoticeKind(StrEnum):
 
     MPPS = "MPPS"  #: the modality: Modality Performed Procedure Step (PS3.4 Annex F)
     IAN = "IAN"  #: the archive: Instance Availability Notification (PS3.4 Annex R)
+    UPS = "UPS"  #: the workflow manager: input of a Unified Procedure Step (PS3.4 Annex CC)
 
 
 IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED"  #: of an MPPS (PS3.3 C.4.14)
 AVAILABLE = "AVAILABLE"  #: of an IAN
+READY, INCOMPLETE, UNAVAILABLE = "READY", "INCOMPLETE", "UNAVAILABLE"  #: Input Readiness State (PS3.3 C.30.3)
+CANCELED = "CANCELED"  #: Procedure Step State of a UPS: nobody waits for its input any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class Notice:
     study_uid: str  #: empty where an N-SET does not repeat it
     modality: str = ""
     objects: Mapping[str, str] = field(default_factory=dict)  #: SOP Instance UID to Series Instance UID
+    wholes: frozenset[str] = frozenset()  #: UIDs of series, or studies, named as a whole and not by their objects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +55,9 @@ class Stated:
 
     objects: int = 0  #: that a finished step or an archive names
     missing: int = 0  #: of them that are not here
-    by: str = ""  #: MPPS or IAN, with the peer; empty when no notice names the series
-    in_progress: bool = False  #: a step of its study goes on, and no later series of the study has begun here
+    by: str = ""  #: MPPS, IAN or UPS, with the peer; empty when no notice says that it is all there
+    awaits: str = ""  #: what says that it is not all there yet: MPPS or UPS, with the peer; empty when nothing does
+    whole: bool = False  #: a UPS that is READY means all of it, whatever its objects
 
 
 BIN_RATIO = 1.25  #: of the edges of two bins of a histogram of pauses

@@ -159,6 +159,20 @@ def test_what_the_pacs_has_and_the_node_lacks_is_fetched(start: Archive, tmp_pat
     assert "has 100 objects of it, all are here" in why
 
 
+def test_a_few_objects_that_lack_are_fetched_alone(start: Archive, tmp_path: Path) -> None:
+    study = a_study(tmp_path, 5)
+    start.send(study, calling=NODE)  # not forwarded: it seems to come from the node
+    start.send(study, calling="ORTHANC", to_node=97)
+    wait_for(start.session, study.study_uid)
+
+    with start.session.ledger.read() as reading:
+        [series] = views.study_series(reading, study.study_uid)
+        received = [row for row in views.trail(reading, study=study.study_uid) if row.action == "instances received"]
+    assert (series.instances, series.revision) == (100, 1)
+    assert sum(len(row.details["instances"]) for row in received) == 100, "nothing came twice"
+    assert not any("known" in row.details["fates"] for row in received)
+
+
 def test_what_was_forwarded_while_the_node_was_down_is_fetched_and_analysed_once(
     start: Archive, tmp_path: Path
 ) -> None:

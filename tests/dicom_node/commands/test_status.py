@@ -43,6 +43,17 @@ def test_a_study_of_which_nothing_came_is_shown_with_what_was_said_of_it(run: Ru
     assert "MPPS of CT1: CT COMPLETED, 1 objects named" in result.output
 
 
+def test_a_workflow_manager_is_shown_with_what_it_names(run: Run, node_ledger: Ledger) -> None:
+    with node_ledger.begin("test") as tx:
+        tx.sources.notice(
+            Notice(sop_instance_uid="1.8", kind=NoticeKind.UPS, state="READY", peer="RIS", study_uid="1.2.3",
+                   objects={"1.2.3.1.1": "1.2.3.1"}, wholes=frozenset({"1.2.3.2"}))
+        )  # fmt: skip
+    shown = run("status", "1.2.3").output
+
+    assert "UPS of RIS: READY, 1 objects named, 1 series or studies as a whole" in shown
+
+
 def test_an_unknown_study_is_said_to_be_unknown(run: Run, node_ledger: Ledger) -> None:
     del node_ledger
     assert run("status", "9.9").exit_code == 1

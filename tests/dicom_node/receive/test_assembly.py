@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 import pytest
 
@@ -32,6 +33,7 @@ class Pacs:
 
     def __init__(self, number: int | None, *, down: bool = False) -> None:
         self.number, self.down, self.fetched = number, down, 0
+        self.had: list[str] = []
 
     def count(self, study_uid: str, series_uid: str) -> int | None:
         del study_uid, series_uid
@@ -39,9 +41,10 @@ class Pacs:
             raise Transient("it does not answer")
         return self.number
 
-    def fetch(self, study_uid: str, series_uid: str) -> bool:
+    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> bool:
         del study_uid, series_uid
         self.fetched += 1
+        self.had = sorted(here)
         return True
 
 
@@ -236,6 +239,7 @@ def test_what_is_missing_is_fetched_and_waited_for(ledger: Ledger) -> None:
     assert isinstance(result, Later)
     assert "2 are not here yet" in result.why
     assert source.fetched == 1
+    assert source.had == ["1.2.3.1.1", "1.2.3.1.2", "1.2.3.1.3"]
 
 
 def test_the_middle_instance_speaks_for_the_series() -> None:

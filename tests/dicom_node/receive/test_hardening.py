@@ -82,11 +82,12 @@ def test_a_peer_that_trickles_is_cut_off_by_the_least_rate(make_receiver: MakeRe
     assert list(receiver.incoming.folder.glob("*.part")) == []
 
 
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "plain"])
 @pytest.mark.parametrize(("megabytes", "taken"), [(3, True), (5, False)])
 def test_a_notice_is_collected_in_memory_up_to_a_bound_and_no_further(
-    make_receiver: MakeReceiver, megabytes: int, taken: bool
+    make_receiver: MakeReceiver, megabytes: int, taken: bool, streaming: bool
 ) -> None:
-    receiver = make_receiver(accept_unknown_peers=True)
+    receiver = make_receiver(accept_unknown_peers=True, streaming=streaming)
     to = Destination(name="x", ae_title="DICOM_NODE", host="127.0.0.1", port=receiver.scp.port, calling_ae="SCANNER")
     fields: command.Fields = {
         command.COMMAND_FIELD: command.N_CREATE_RQ,

@@ -3,54 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from pydicom.dataset import Dataset
-from pynetdicom import AE
-from pynetdicom.association import Association
 
 from dicom_node.config import ReceiveSection
-from dicom_node.receive.assembly import AskTheSource, QuietTime, evidence_of, judge
+from dicom_node.receive.assembly import AskTheSource, QuietTime, judge
 from dicom_node.receive.contexts import AVAILABILITY, PERFORMED_STEP
 from dicom_node.receive.events import Noticed, decode, encode
-from storage.facts.arrival import Arrival, Evidence, Notice, NoticeKind, Stated
-from storage.facts.study import Instance, Series
+from storage.facts.arrival import Evidence, Notice, NoticeKind, Stated
+from storage.facts.study import Series
 from storage.facts.task import Kind
 from storage.ledger import Ledger
-from tests.dicom_node.receive.conftest import CT, MakeReceiver, Receiver
+from tests.dicom_node.receive.conftest import MakeReceiver, Receiver
+from tests.dicom_node.receive.noticing import SERIES, STUDY, arrive, associated, references, stated
 
-STUDY, SERIES = "1.2.3", "1.2.3.1"
 STEP = "1.2.3.99"
 SETTINGS = ReceiveSection()
 POLICY = AskTheSource(quiet=QuietTime(settings=SETTINGS), askable=frozenset({"PACS"}))
-
-
-@contextmanager
-def associated(receiver: Receiver, calling: str = "SCANNER") -> Iterator[Association]:
-    ae = AE(ae_title=calling)
-    ae.add_requested_context(PERFORMED_STEP)
-    ae.add_requested_context(AVAILABILITY)
-    assoc = ae.associate("127.0.0.1", receiver.scp.port, ae_title="DICOM_NODE")
-    assert assoc.is_established
-    yield assoc
-    assoc.release()
 
 
 @pytest.fixture
 def receiver(make_receiver: MakeReceiver) -> Receiver:
     """One that takes anybody."""
     return make_receiver(accept_unknown_peers=True)
-
-
-def references(numbers: range) -> list[Dataset]:
-    items = []
-    for number in numbers:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CT, f"{SERIES}.{number}"
-        items.append(item)
-    return items
 
 
 def a_step(status: str, numbers: range = range(0)) -> Dataset:
@@ -72,40 +48,17 @@ def an_availability(numbers: range) -> Dataset:
     return dataset
 
 
-def arrive(ledger: Ledger, *numbers: int, series: str = SERIES, at: float = 0.0) -> None:
-    arrivals = [
-        Arrival(
-            instance=Instance(
-                sop_instance_uid=f"{series}.{n}", sop_class_uid=CT, transfer_syntax_uid="1.2.840.10008.1.2.1",
-                series_uid=series, study_uid=STUDY, path=f"{series}/{n}", size=1, digest=f"{n:064x}",
-                header={"Modality": "CT"},
-            ),
-            association=None, calling_ae="PACS", called_ae="N", received_at=at or time.time(),
-        )
-        for n in numbers
-    ]  # fmt: skip
-    with ledger.begin("test") as tx:
-        tx.studies.record(arrivals)
-
-
-def stated(ledger: Ledger, series: str = SERIES) -> Stated:
-    with ledger.begin_reading() as tx:
-        evidence = evidence_of(tx, series)
-    assert evidence is not None
-    return evidence.stated
-
-
 def test_a_performed_step_is_followed_from_its_begin_to_its_end(receiver: Receiver) -> None:
     arrive(receiver.ledger, 1, 2)
     with associated(receiver) as assoc:
         begun, _ = assoc.send_n_create(a_step("IN PROGRESS"), PERFORMED_STEP, STEP)
-        assert stated(receiver.ledger) == Stated(in_progress=True)
+        assert stated(receiver.ledger) == Stated(awaits="MPPS IN PROGRESS of SCANNER")
         ended, _ = assoc.send_n_set(a_step("COMPLETED", range(1, 4)), PERFORMED_STEP, STEP)
     waiting = stated(receiver.ledger)
     arrive(receiver.ledger, 3)
 
     assert (begun.Status, ended.Status) == (0, 0)
-    assert (waiting.objects, waiting.missing, waiting.in_progress) == (3, 1, False)
+    assert (waiting.objects, waiting.missing, waiting.awaits) == (3, 1, "")
     assert waiting.by == "MPPS COMPLETED of SCANNER"
     assert stated(receiver.ledger).missing == 0
 
@@ -163,11 +116,11 @@ def test_a_step_that_goes_on_holds_back_its_latest_series_only(ledger: Ledger) -
         tx.sources.notice(
             Notice(sop_instance_uid=STEP, kind=NoticeKind.MPPS, state="IN PROGRESS", peer="S", study_uid=STUDY)
         )
-    assert stated(ledger).in_progress
+    assert stated(ledger).awaits
     arrive(ledger, 1, series="1.2.3.2", at=1010.0)
 
-    assert not stated(ledger).in_progress
-    assert stated(ledger, "1.2.3.2").in_progress
+    assert not stated(ledger).awaits
+    assert stated(ledger, "1.2.3.2").awaits
 
 
 def evidence(said: Stated, here: int = 3, *, calling: str = "OTHER", opened: int = 0) -> Evidence:
@@ -187,7 +140,7 @@ def evidence(said: Stated, here: int = 3, *, calling: str = "OTHER", opened: int
         (Stated(objects=3, missing=0, by="IAN"), 0, 100.0),
         (Stated(objects=3, missing=0, by="IAN"), 1, 100.7),
         (Stated(objects=1, missing=0, by="MPPS"), 0, 106.0),  # one image named for each series says nothing
-        (Stated(in_progress=True), 0, 220.0),
+        (Stated(awaits="MPPS"), 0, 220.0),
         (Stated(), 0, 106.0),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -34,6 +34,7 @@ class Source:
         self.down = False
         self.asked: list[str] = []
         self.fetched: list[str] = []
+        self.had: list[str] = []
 
     @contextmanager
     def ask(self) -> Iterator[Source]:
@@ -49,8 +50,9 @@ class Source:
         self.asked.append(study_uid)
         return self.entries
 
-    def fetch(self, study_uid: str, series_uid: str) -> tuple[int, int]:
+    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> tuple[int, int]:
         assert study_uid == STUDY
+        self.had = sorted(here)
         self.fetched.append(series_uid)
         arrive(self.ledger, *range(1, self.sends + 1), series=series_uid)
         return self.sends, 0
@@ -101,6 +103,7 @@ def test_a_series_of_which_nothing_came_is_fetched_at_the_second_look_and_no_mor
     looks = [look(any_ledger, source).note for _ in range(4)]
 
     assert source.fetched == [SERIES]
+    assert source.had == []
     assert [(n["lacking"], n["fetched"]) for n in looks] == [(1, 0), (1, 1), (0, 0), (0, 0)]
     assert actions(any_ledger) == ["objects lacking", "lacking objects asked for", "lacking objects here"]
     with any_ledger.read() as session:
