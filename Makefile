@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OHIF ?= 3.13.2
 
-.PHONY: demo check test viewers format clean
+.PHONY: demo check test matrix viewers format clean
 
 # Sets up and runs the main job: three studies from C-STORE to SR, SEG and a raised worklist entry.
 demo: $(VENV)/.demo
@@ -20,6 +20,10 @@ check: $(VENV)/.check
 
 test: $(VENV)/.check
 	$(BIN)/python -m pytest -n 2
+
+# Makes results of every kind of source in every state, and has each object judged: some ten minutes.
+matrix: $(VENV)/.check
+	$(BIN)/python -m pytest -n 2 tests/dicom_node/results/test_matrix.py --matrix
 
 # Looks at our results in OHIF, before a release: needs npm, Chromium, and Orthanc with its DICOMweb plugin. The pictures
 # of what was seen are left in .viewers/shots.

@@ -3,7 +3,7 @@
     python -m benchmarks.inference_study [--slices 600] [--matrix 512] [--rounds 3] [--only load]
 
 Runs alternate, each in a process of its own, with files in the page cache. The network is a SegResNet of MONAI with 8
-filters, at 1.5 mm in windows of 96 x 96 x 96: small for its kind, which makes the node's share look large. SimpleITK is
+filters, at 3 mm in windows of 96 x 96 x 96: small for its kind, which makes the node's share look large. SimpleITK is
 needed for this benchmark alone.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 WINDOW = (96, 96, 96)
-PIXEL, STEP, WANTED = 0.7, 1.0, 1.5  #: mm
+PIXEL, STEP, WANTED = 0.7, 1.0, 3.0  #: mm
 CLASSES = 5
 ARGUMENTS = "{ spatial_dims = 3, in_channels = 1, out_channels = 5, init_filters = 8 }"
 MANIFEST = """

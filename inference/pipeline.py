@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from inference.packages.joining import Input, join
 from inference.packages.keeping import Put, keep
 from inference.packages.manifest import Manifest
 from inference.packages.package import Package
+from inference.packages.raw import Labels
 from inference.packages.soundness import unsound
 from inference.runtime import Runtime
 from storage.facts.errors import Rejected, Transient
@@ -47,13 +48,14 @@ class Outcome:
     """A prediction whose arrays still have to be stored, and those arrays."""
 
     prediction: Prediction  #: its ``mask`` is None and its arrays have no blob: the caller fills them in
-    mask: npt.NDArray[np.uint8] | None = None  #: segment numbers (frames, rows, columns); None where nothing is marked
+    mask: Labels | None = None  #: segment numbers (frames, rows, columns); None where nothing is marked
+    over: tuple[Labels, ...] = ()  #: further maps where segments overlap
     mask_frames: tuple[Frame, ...] = ()  #: source of each frame of the mask
     arrays: tuple[npt.NDArray[Any], ...] = ()  #: of ``prediction.arrays``, in that order
 
     def kept(self, put: Put) -> Prediction:
         """The prediction with everything in blobs; ``put`` keeps bytes and returns their SHA-256."""
-        mask = None if self.mask is None else (self.mask, self.mask_frames)
+        mask = None if self.mask is None else ((self.mask, *self.over), self.mask_frames)
         return keep(put, self.prediction, mask, self.arrays)
 
 
@@ -107,7 +109,7 @@ class _Run:
         with self._step("compute"):
             raw = self._compute(volume, runtime)
         reason = raw.refusal or _broken(manifest, raw, volume)
-        absent = () if reason is not None or raw.mask is None else _absent(manifest, raw.mask)
+        absent = () if reason is not None else _absent(manifest, raw.maps_of_segments)
         reason = reason or unsound(manifest, raw, absent, volume.voxels.shape)
         if reason is not None:
             raise _Refused(Status.FAILED, reason)
@@ -133,9 +135,11 @@ class _Run:
             warnings=(*self._warnings, *said.warnings),
             device=raw.device,
         )
-        if raw.mask is None or not raw.mask.any():
+        if not any(one.any() for one in raw.maps_of_segments):
             return Outcome(prediction=prediction, arrays=shown.arrays)
-        return Outcome(prediction=prediction, mask=raw.mask, mask_frames=volume.frames, arrays=shown.arrays)
+        return Outcome(
+            prediction=prediction, mask=raw.mask, over=raw.over, mask_frames=volume.frames, arrays=shown.arrays
+        )
 
     def refused(self, refused: _Refused) -> Outcome:
         return Outcome(prediction=replace(self._prediction(refused.status), reason=refused.reason))
@@ -183,21 +187,24 @@ def _not_attempted() -> Iterator[None]:
         raise _Refused(Status.NOT_ATTEMPTED, error.reason) from error
 
 
-def _absent(manifest: Manifest, mask: npt.NDArray[np.uint8]) -> tuple[int, ...]:
+def _absent(manifest: Manifest, maps: Sequence[Labels]) -> tuple[int, ...]:
     """Segments that have no voxel, while others have."""
-    counts = np.bincount(mask.ravel(), minlength=len(manifest.segments) + 1)
-    empty = tuple(segment.number for segment in manifest.segments if counts[segment.number] == 0)
+    left = {segment.number for segment in manifest.segments}
+    for frame in (frame for one in maps for frame in one):  # all at once, the counting would take 8 bytes a voxel
+        if not left:
+            return ()
+        left.difference_update(np.flatnonzero(np.bincount(frame.ravel())).tolist())
+    empty = tuple(segment.number for segment in manifest.segments if segment.number in left)
     return empty if len(empty) < len(manifest.segments) else ()
 
 
 def _broken(manifest: Manifest, raw: Raw, volume: Volume) -> Reason | None:
     """Why the mask is not what the manifest promises, which only a faulty algorithm makes."""
-    mask = raw.mask
-    if mask is None:
-        return None
-    if mask.dtype != np.uint8 or mask.shape != volume.voxels.shape:
-        text = f"The algorithm's mask is {mask.dtype} {mask.shape}, not on the grid of the series."
-        return Reason(code=SOFTWARE_FAILURE, text=text)
-    if int(mask.max(initial=0)) > len(manifest.segments):
-        return Reason(code=SOFTWARE_FAILURE, text="The algorithm's mask has segments that its package does not name.")
+    for mask in raw.maps_of_segments:
+        if mask.dtype not in (np.uint8, np.uint16) or mask.shape != volume.voxels.shape:
+            text = f"The algorithm's mask is {mask.dtype} {mask.shape}, not on the grid of the series."
+            return Reason(code=SOFTWARE_FAILURE, text=text)
+        if int(mask.max(initial=0)) > len(manifest.segments):
+            text = "The algorithm's mask has segments that its package does not name."
+            return Reason(code=SOFTWARE_FAILURE, text=text)
     return None

@@ -161,7 +161,9 @@ class Worker:
         mask = prediction.mask
         if mask is None:
             return None
-        return np.frombuffer(zlib.decompress(self._ledger.blobs.get(mask.blob)), np.uint8).reshape(mask.shape)
+        kind = np.dtype(mask.dtype).newbyteorder("<")
+        maps = [np.frombuffer(zlib.decompress(self._ledger.blobs.get(blob)), kind) for blob in mask.blobs]
+        return np.stack([one.reshape(mask.shape) for one in maps])
 
     def _serve(self, pool: Pool, keeper: Keeper, stop: threading.Event) -> None:
         """One slot: see to its process, claim what suits it, let others wait for the run."""

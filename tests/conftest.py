@@ -70,4 +70,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How thorough the slow tests are."""
     parser.addoption("--viewer", help="folder of OHIF's built files: look at our results in it")
     parser.addoption("--viewer-shots", help="where the pictures of it are kept")
+    parser.addoption("--matrix", action="store_true", help="results of all sources in all states, not a sample of them")
     parser.addoption("--kills", default="4", help="kill points of the acceptance test; 63 are there")

@@ -23,7 +23,8 @@ def lines_of(card: Card) -> Iterator[str]:
         for found in section.tables:
             if found.title:
                 yield f"  {found.title}"
-            for row in found.rows:
+            heads = (found.heads,) if len(found.heads) > 2 else ()  # two columns explain themselves
+            for row in (*heads, *found.rows):
                 yield "  " + " | ".join(cell for cell in row if cell)
 
 

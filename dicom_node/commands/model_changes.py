@@ -14,8 +14,9 @@ from dicom_node.commands.model_evidence import evidence, obstacles, told
 from dicom_node.commands.opening import open_ledger, operator, read_config
 from dicom_node.commands.options import config_option
 from dicom_node.commands.rule_completion import model_names
-from storage.facts.errors import Misconfigured, Rejected
-from storage.facts.release import KeptProof, Release
+from dicom_node.config import NodeConfig
+from storage.facts.errors import Misconfigured, Rejected, Transient
+from storage.facts.release import KeptProof, PackageVersion, Release
 from storage.facts.routing import RegisteredPackage
 from storage.ledger import Ledger
 
@@ -86,22 +87,49 @@ def import_model(path: Path, source: Path, folder: Path, fold: tuple[str, ...], 
 
 @click.command()
 @config_option
-@click.argument("reference", metavar="PACKAGE[@VERSION]", shell_complete=model_names)
+@click.argument("reference", metavar="[PACKAGE[@VERSION]]", default="", shell_complete=model_names)
 def prove(path: Path, reference: str) -> None:
-    """Prove a registered package again: its self-test and its faster ways of computing, on the worker's device."""
+    """Prove a registered package: its self-test and its faster ways of computing, on the worker's device.
+
+    Without a package, all that bring a self-test and were not proved yet, as after an installation.
+    """
     config = read_config(path)
     with open_ledger(path) as ledger:
         with ledger.begin_reading() as tx:
-            version = tx.catalogue.package_version(reference)
-        found = _proof(ask_worker(config, "prove-again", version.package, version.version), version.manifest)
-        with ledger.begin(operator()) as tx:
-            tx.catalogue.keep_proof(version.package, version.version, found)
+            asked = [tx.catalogue.package_version(reference)] if reference else tx.catalogue.package_versions()
+        if not reference:
+            asked = [version for version in asked if is_unproved(version)]
+        if not asked:
+            click.echo("every package that brings a self-test was proved already")
+        passed = [_prove_one(config, ledger, version, is_alone=bool(reference)) for version in asked]
+    sys.exit(0 if all(passed) else 1)
+
+
+def is_unproved(version: PackageVersion) -> bool:
+    """Whether it can be used, and has a self-test that was not run on its content yet."""
+    if version.retired_at is not None or not version.has_self_test:
+        return False
+    return all(proof.document.get("digest") != version.digest for proof in version.proofs)
+
+
+def _prove_one(config: NodeConfig, ledger: Ledger, version: PackageVersion, *, is_alone: bool) -> bool:
+    """Whether it passed; one of several that cannot be tried at all does not keep the others from their turn."""
+    try:
+        document = ask_worker(config, "prove-again", version.package, version.version)
+    except (Misconfigured, Transient) as error:
+        if is_alone:
+            raise
+        click.secho(f"{version.reference}: could not be proved: {error}", fg="red", err=True)
+        return False
+    found = _proof(document, version.manifest)
+    with ledger.begin(operator()) as tx:
+        tx.catalogue.keep_proof(version.package, version.version, found)
     click.echo(f"{version.reference} on {found.device}: {'passed' if found.passed else 'FAILED'}")
     for note in found.document.get("notes", ()):
         click.echo(f"  {note}")
     for fault in found.document.get("faults", ()):
         click.secho(f"  {fault}", fg="red", err=True)
-    sys.exit(0 if found.passed else 1)
+    return found.passed
 
 
 @click.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from dicom_node.commands.model_child import settings_of
 from dicom_node.config import NodeConfig
@@ -21,19 +21,23 @@ _LISTED = 5  #: rules that a line names
 
 def examine_models(config: NodeConfig) -> Iterator[Check]:
     """All checks, each as soon as it is done."""
-    yield from _worker(config)
+    there: set[str] = set()
+    for check in _worker(config):
+        if check.what == "model" and check.verdict is Verdict.OK:
+            there.add(check.found.split()[0])
+        yield check
     yield from _crowded(config)
-    yield from examine_rules(config)
+    yield from examine_rules(config, there)
 
 
-def examine_rules(config: NodeConfig) -> Iterator[Check]:
-    """Whether each rule that is on gets a version that is there and proven."""
+def examine_rules(config: NodeConfig, there: Collection[str] = ()) -> Iterator[Check]:
+    """Whether each rule that is on gets a version that is registered and proven, and is ``there`` if that is known."""
     if config.node.database is None and not (config.node.data / "ledger.db").exists():
         return
     try:
         ledger = Ledger(config.node.data, config.database_url())
         try:
-            yield from _named(ledger)
+            yield from _named(ledger, there)
         finally:
             ledger.close()
     except NodeError:
@@ -89,7 +93,7 @@ def _crowded(config: NodeConfig) -> Iterator[Check]:
         )  # fmt: skip
 
 
-def _named(ledger: Ledger) -> Iterator[Check]:
+def _named(ledger: Ledger, there: Collection[str]) -> Iterator[Check]:
     with ledger.begin_reading() as tx:
         rules = [rule for rule in tx.catalogue.rules() if rule.enabled]
         versions = tx.catalogue.package_versions()
@@ -98,7 +102,8 @@ def _named(ledger: Ledger) -> Iterator[Check]:
     for rule in rules:
         wanted.setdefault(rule.package, []).append(rule)
     for reference, asking in sorted(wanted.items()):
-        yield from _wanted(reference, asking, versions, releases.get(reference.partition("@")[0], ()))
+        for check in _wanted(reference, asking, versions, releases.get(reference.partition("@")[0], ())):
+            yield _gone(check, reference, versions, there) or check
 
 
 def _wanted(
@@ -130,6 +135,21 @@ def _wanted(
         )
     else:
         yield Check(what=what, verdict=Verdict.OK, found=found.reference)
+
+
+def _gone(check: Check, reference: str, versions: Sequence[PackageVersion], there: Collection[str]) -> Check | None:
+    """That the version is registered, but not in a folder any more, as after the product was updated."""
+    package, _, number = reference.partition("@")
+    used = next((v for v in versions if v.package == package and (v.version == number if number else v.stable)), None)
+    if not there or used is None or used.retired_at is not None or used.reference in there:
+        return None
+    others = sorted(one for one in there if one.partition("@")[0] == package)
+    missing = f"{used.reference} is registered, but not there any more"
+    found = f"{missing} (there: {', '.join(others)})" if others else missing
+    todo = f"`dicom-node models prove`, then `dicom-node models promote {others[-1]}`; or put" if others else "put"
+    return Check(
+        what=check.what, verdict=Verdict.FAULT, found=f"{found}: its runs fail", todo=f"{todo} its folder back"
+    )
 
 
 def _is_waived(version: PackageVersion, releases: Sequence[Release]) -> bool:

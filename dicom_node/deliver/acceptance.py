@@ -1,6 +1,8 @@
 """Remembers what destinations were seen to refuse, so that the next delivery begins with what they take.
 
-A file a destination, beside the ledger: to lose one costs a refusal that is learned again.
+A file a destination, beside the ledger, for it is no state of the node's but what it believes of another program: to
+lose one costs a refusal that is learned again, `destinations list` reads it where the database does not answer, and two
+processes need not agree on it. What was refused and what went instead stands in the audit trail.
 """
 
 from __future__ import annotations

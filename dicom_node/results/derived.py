@@ -7,7 +7,7 @@ modality. The source is never touched: new UIDs, DERIVED, and each image names t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from dicom_node.results.filing import Filing, begin
 from dicom_node.results.frames import Frames
 from dicom_node.results.identity import Naming, sign, stamp
 from dicom_node.results.normal import as_code, as_text, plain, value
-from dicom_node.results.planes import frame_of, numbers
+from dicom_node.results.planes import numbers, per_frame
 from dicom_node.results.seg import Written
 from dicom_node.results.source import Source
 from storage.facts.errors import Rejected
@@ -42,6 +42,7 @@ def derived_images(naming: Naming, source: Source, read: Read) -> Iterator[Writt
 
     Raises Rejected for stored values that are not 16-bit integers.
     """
+    flat = cache(lambda uid: per_frame(source.image(uid)))  # once an object: it may have a thousand frames
     for series, image in enumerate(naming.prediction.images):
         if image.array.dtype not in _REPRESENTATION:
             raise Rejected(
@@ -50,7 +51,7 @@ def derived_images(naming: Naming, source: Source, read: Read) -> Iterator[Writt
             )
         values = np.asarray(read(image.array))
         for index, frame in enumerate(naming.prediction.frames):
-            header = _header(naming, source, image, (series, index), frame)
+            header = _header(naming, source, image, (series, index), (frame, _geometry(flat, frame)))
             pixels = np.ascontiguousarray(values[index], "<i2" if header.PixelRepresentation else "<u2")
             length = pixels.nbytes + pixels.nbytes % 2
             lazily = partial(_encoded, pixels)
@@ -64,11 +65,19 @@ def _encoded(pixels: Pixels) -> Iterator[bytes]:
     yield pixels.tobytes()
 
 
-def _header(naming: Naming, source: Source, image: DerivedImage, at: tuple[int, int], frame: Frame) -> Dataset:
+def _geometry(flat: Callable[[str], list[Dataset]], frame: Frame) -> Dataset | None:
+    """How a frame lies; None where its object has no such frame."""
+    frames = flat(frame.sop_instance_uid)
+    index = 0 if frame.number is None or len(frames) == 1 else frame.number - 1
+    return frames[index] if 0 <= index < len(frames) else None
+
+
+def _header(
+    naming: Naming, source: Source, image: DerivedImage, at: tuple[int, int], lies: tuple[Frame, Dataset | None]
+) -> Dataset:
     """Everything but the pixels of one image."""
-    series, index = at
+    (series, index), (frame, geometry) = at, lies
     placed = source.image(frame.sop_instance_uid)
-    geometry = frame_of(placed, frame.number)
     placed_in_patient = _place(geometry) if geometry is not None and "FrameOfReferenceUID" in placed else None
     kind = _CLASSES.get(source.modality, _CAPTURE) if placed_in_patient is not None else _CAPTURE
     dataset = begin(naming, source, Filing(sop_class_uid=kind, modality=source.modality or "OT", kind=KIND))

@@ -20,16 +20,34 @@ def packed(labels: Labels, frames: Sequence[tuple[int, int]]) -> Iterator[bytes]
 
     Frames follow each other without padding to a byte; the whole is padded to an even number of bytes.
     """
-    step = 1 if _pixels(labels) % 8 == 0 else _TOGETHER
+    whole = _pixels(labels) % 8 == 0 and not region.overlap(labels)
     written = 0
-    for start in range(0, len(frames), step):
-        some = frames[start : start + step]
-        bits = [region.bits(labels[plane], segment).ravel() for plane, segment in some]
-        piece = np.packbits(bits[0] if len(bits) == 1 else np.concatenate(bits), bitorder="little").tobytes()
+    for piece in (_by_spans if whole else _together)(labels, frames):
         written += len(piece)
         yield piece
     if written % 2:
         yield b"\0"
+
+
+def _by_spans(labels: Labels, frames: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """Frames of whole bytes: only the part of a plane that the segment reaches is looked at."""
+    size = _pixels(labels) // 8
+    reach: dict[int, npt.NDArray[np.intp]] = {}
+    for plane, segment in frames:
+        if plane not in reach:
+            reach[plane] = region.spans(labels[plane])
+        low, high = reach[plane][segment] if segment < len(reach[plane]) else (0, 0)
+        first, last = int(low) // 8, -(-int(high) // 8)
+        part = labels[plane].ravel()[8 * first : 8 * last]
+        bits = np.packbits(part == segment, bitorder="little").tobytes()
+        yield b"".join((bytes(first), bits, bytes(size - last)))
+
+
+def _together(labels: Labels, frames: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """Frames of any size, and of segments that overlap: eight at once, which end at a whole byte."""
+    for start in range(0, len(frames), _TOGETHER):
+        bits = [region.bits(labels[plane], segment).ravel() for plane, segment in frames[start : start + _TOGETHER]]
+        yield np.packbits(np.concatenate(bits), bitorder="little").tobytes()
 
 
 def packed_length(labels: Labels, frames: int) -> int:

@@ -22,6 +22,11 @@ from storage.facts.prediction import Detection, Frame
 
 KIND = "gsps"
 LAYER = "AI_FINDINGS"
+#: Macros (PS3.3 C.7.6.16.2.9b, C.7.6.16.2.10b) of what an image without functional groups says of all its frames.
+_OF_ALL_FRAMES = {
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth"),
+}
 _RING = 6.0  #: radius of the circle around a point, pixels
 
 
@@ -79,7 +84,23 @@ def _image(source: Source, uid: str) -> Dataset:
     made.update(placed)
     made.update(deepcopy(source.header))  # elements are changed in place
     made.PatientName, made.SamplesPerPixel = "", 1
+    if "NumberOfFrames" in made and "SharedFunctionalGroupsSequence" not in made:
+        _group(made)
     return made
+
+
+def _group(image: Dataset) -> None:
+    """Say in functional groups what a cine says of all its frames (XA, NM): highdicom looks nowhere else."""
+    shared = Dataset()
+    for name, keywords in _OF_ALL_FRAMES.items():
+        given = {keyword: image[keyword].value for keyword in keywords if image.get(keyword) is not None}
+        if len(given) == len(keywords):
+            item = Dataset()
+            for keyword, value in given.items():
+                setattr(item, keyword, value)
+            setattr(shared, name, [item])
+    image.SharedFunctionalGroupsSequence = [shared]
+    image.PerFrameFunctionalGroupsSequence = [Dataset() for _ in range(int(image.NumberOfFrames))]
 
 
 def _annotation(

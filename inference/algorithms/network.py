@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -41,28 +43,43 @@ def run(volume: Volume, package: Package, runtime: Runtime) -> Raw:
 
 def _segmentation(volume: Volume, package: Package, runtime: Runtime, output: Segmentation) -> Raw:
     opened = open_network(volume, package, runtime)
-    mask = segment(opened, output, runtime.checkpoint, volume.voxel_ml)
-    values = {measure.key: _measured(volume, mask, measure) for measure in output.measures}
+    mask, *over = segment(opened, output, runtime.checkpoint, volume.voxel_ml)
+    values = {measure.key: _measured(volume, (mask, *over), measure) for measure in output.measures}
     return Raw(
         mask=mask,
+        over=tuple(over),
         values={key: value for key, value in values.items() if value is not None},
         device=str(opened.nets.device),
     )
 
 
-def _measured(volume: Volume, mask: npt.NDArray[np.uint8], measure: Measure) -> float | None:
+def _measured(volume: Volume, maps: Sequence[npt.NDArray[np.uint8]], measure: Measure) -> float | None:
     """mL, mm2 or a statistic in the unit of the voxels; None where nothing was marked to take one of."""
     if measure.quantity in ("volume", "area"):
         if volume.projection != (measure.quantity == "area"):
             raise Misconfigured(f"measure {measure.key}: a radiograph has an area and no volume, other series a volume")
-        count = float(np.bincount(mask.ravel(), minlength=256)[list(measure.segments)].sum())
+        count = _count(maps, measure.segments)
         return count * (volume.spacing[1] * volume.spacing[2] if volume.projection else volume.voxel_ml)
-    values = volume.voxels[np.isin(mask, measure.segments)]
+    values = volume.voxels[_union(maps, measure.segments)]
     if not values.size:
         return None
     if measure.quantity == "mean":
         return float(values.mean(dtype=np.float64))
     return float(values.max() if measure.quantity == "maximum" else values.min())
+
+
+def _count(maps: Sequence[npt.NDArray[np.uint8]], segments: Sequence[int]) -> float:
+    """Voxels of the union of some segments."""
+    if len(maps) == 1:
+        return float(np.bincount(maps[0].ravel(), minlength=256)[list(segments)].sum())
+    return float(np.count_nonzero(_union(maps, segments)))
+
+
+def _union(maps: Sequence[npt.NDArray[np.uint8]], segments: Sequence[int]) -> npt.NDArray[np.bool_]:
+    found = np.isin(maps[0], segments)
+    for one in maps[1:]:
+        found |= np.isin(one, segments)
+    return found
 
 
 def _regression(volume: Volume, package: Package, runtime: Runtime, output: Regression) -> Raw:

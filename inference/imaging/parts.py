@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from inference.imaging.marks import Mark, in_order, marks_of, read_mark
 from inference.imaging.planes import Headers, Plane
 
 Planes = tuple[Plane, ...]
-Sources = Mapping[Path, Dataset]
+Sources = Callable[[], Mapping[Path, Dataset]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ def split(headers: Headers) -> tuple[Part, ...]:
     planes = headers.planes()
     if any(plane.projection for plane in planes):
         return (Part(planes=planes),)
-    sources = headers.by_path()
+    sources = cache(headers.by_path)  # most series are one stack, and nobody asks
     parts = [one for alike in _alike(planes) for one in _apart(alike, sources)]
     return tuple(sorted(parts, key=_order))
 
@@ -106,7 +107,7 @@ def _apart(part: Part, sources: Sources) -> Iterator[Part]:
     if len(part.planes) < 2 * FEWEST_FRAMES or _is_even(part.planes):
         yield part
         return
-    for mark in marks_of(sources[part.planes[0].path]):
+    for mark in marks_of(sources()[part.planes[0].path]):
         groups = _by_mark(part.planes, sources, mark)
         if len(groups) > 1 and min(map(len, groups.values())) >= FEWEST_FRAMES and _is_gain(part.planes, groups):
             for text, planes in groups.items():
@@ -118,9 +119,10 @@ def _apart(part: Part, sources: Sources) -> Iterator[Part]:
 
 def _by_mark(planes: Planes, sources: Sources, mark: Mark) -> Mapping[str, Planes]:
     groups: dict[str, list[Plane]] = {}
+    headers = sources()
     for plane in planes:
         frame = None if plane.frame.number is None else plane.index
-        groups.setdefault(read_mark(sources[plane.path], frame, mark), []).append(plane)
+        groups.setdefault(read_mark(headers[plane.path], frame, mark), []).append(plane)
     return {text: tuple(group) for text, group in groups.items()}
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -15,16 +15,15 @@ from inference.imaging.border import reading
 from inference.imaging.header import groups_of, macro
 from inference.imaging.irregular import INCOMPLETE, INCORRECTLY_FORMATTED, NOT_SUPPORTED, Irregular
 from inference.imaging.marks import FRAME_TYPES, KEYWORDS
-from inference.imaging.projection import direction, is_projection, pixel_spacing
-from inference.imaging.scan import numbers_of, scan, tags_of
+from inference.imaging.native import PADDING, SHAPE, Native, Read, read_object
+from inference.imaging.projection import PROJECTIONS, direction, pixel_spacing
+from inference.imaging.scan import Source, numbers_of, text_of
 from storage.facts.prediction import Frame
 
 #: What is read of every object; of one, the whole header is kept.
-_TAGS = [
+READ = (
     "SOPClassUID",
     "SOPInstanceUID",
-    "Rows",
-    "Columns",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
@@ -38,9 +37,19 @@ _TAGS = [
     "RescaleIntercept",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    *SHAPE,
+    *PADDING,
     *KEYWORDS,
-]
-_WANTED = tags_of(_TAGS)
+)
+#: Where Enhanced objects keep what places a frame and what makes its values real (PS3.3 C.7.6.16.2).
+_MACROS = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +68,7 @@ class Plane:
     frame_of_reference: str
     slope: float
     intercept: float
+    native: Native | None = None  #: where its pixels lie in the file; None where they have to be decoded
     projection: bool = False  #: a radiograph: position and orientation are nominal
 
 
@@ -67,15 +77,15 @@ class Headers:
     """What the headers of a series say."""
 
     representative: Dataset  #: the whole header of the middle object, without pixels
-    objects: tuple[tuple[Path, Dataset], ...]
+    objects: tuple[tuple[Path, Read], ...]
 
     def planes(self) -> tuple[Plane, ...]:
         """Every image plane, in the order of the objects. Raises Irregular where one has no geometry."""
-        return tuple(plane for path, header in self.objects for plane in _planes(path, header))
+        return tuple(plane for path, read in self.objects for plane in _planes(path, read))
 
     def by_path(self) -> Mapping[Path, Dataset]:
         """What was read of each object."""
-        return dict(self.objects)
+        return {path: _dataset(read.header) for path, read in self.objects}
 
     def of(self, planes: Sequence[Plane]) -> Dataset:
         """The whole header of the middle one of some planes, for which the groups of its frame speak alone.
@@ -102,70 +112,83 @@ def read_headers(paths: Sequence[Path]) -> Headers:
     objects = []
     for path in paths:
         with reading(path, "the header"):
-            objects.append((path, _header(path)))
+            objects.append((path, read_object(path, READ)))
     middle = paths[len(paths) // 2]
     with reading(middle, "the header"):
         representative = pydicom.dcmread(middle, stop_before_pixels=True)
     return Headers(representative=representative, objects=tuple(objects))
 
 
-def _header(path: Path) -> Dataset:
-    """What is read of an object."""
-    scanned = scan(path, _WANTED)
-    if scanned is not None:
-        return scanned.dataset
-    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+def _dataset(header: Source) -> Dataset:
+    return header if isinstance(header, Dataset) else header.dataset()
 
 
-def _planes(path: Path, header: Dataset) -> Iterator[Plane]:
+def _planes(path: Path, read: Read) -> list[Plane]:
     with reading(path, "the geometry"):
-        found = [_sound(header, _projection(path, header))] if is_projection(header) else _frames(path, header)
-    yield from found
+        if text_of(read.header, "SOPClassUID") in PROJECTIONS:
+            header = _dataset(read.header)
+            return [_sound(header, _projection(path, header))]
+        return _frames(path, read)
 
 
-def _frames(path: Path, header: Dataset) -> list[Plane]:
-    count = int(header.get("NumberOfFrames") or 1)
-    enhanced = bool(header.get("PerFrameFunctionalGroupsSequence"))
-    if enhanced and len(header.PerFrameFunctionalGroupsSequence) != count:
+def _frames(path: Path, read: Read) -> list[Plane]:
+    header = read.header
+    count = int(_or(numbers_of(header, "NumberOfFrames"), 1.0))
+    groups = header.get("PerFrameFunctionalGroupsSequence") if isinstance(header, Dataset) else None
+    if groups and len(groups) != count:
         raise Irregular(INCORRECTLY_FORMATTED, _of(header, f"has {count} frames, but describes another number"))
-    if count > 1 and not enhanced:
+    if count > 1 and not groups:
         raise Irregular(NOT_SUPPORTED, _of(header, f"has {count} frames without a place in the patient"))
-    return [_plane(path, header, index, count if enhanced else None) for index in range(count)]
+    uids = text_of(header, "SOPInstanceUID"), text_of(header, "SOPClassUID")
+    if not isinstance(header, Dataset) or not groups:
+        frame = Frame(sop_instance_uid=uids[0], sop_class_uid=uids[1])
+        return [_plane(path, read, frame, partial(numbers_of, header))]
+    made = []
+    for index in range(count):
+        frame = Frame(sop_instance_uid=uids[0], sop_class_uid=uids[1], number=index + 1)
+        made.append(_plane(path, read, frame, partial(_stated, groups_of(header, index))))
+    return made
 
 
-def _plane(path: Path, header: Dataset, index: int, frames: int | None) -> Plane:
-    groups = groups_of(header, index) if frames else ()
-
-    def get(sequence: str, keyword: str) -> Any:
-        return macro(groups, sequence, keyword) if groups else numbers_of(header, keyword)
-
-    position = get("PlanePositionSequence", "ImagePositionPatient")
-    orientation = get("PlaneOrientationSequence", "ImageOrientationPatient")
-    spacing = get("PixelMeasuresSequence", "PixelSpacing")
+def _plane(path: Path, read: Read, frame: Frame, get: Callable[[str], tuple[float, ...] | None]) -> Plane:
+    header = read.header
+    position, orientation = get("ImagePositionPatient"), get("ImageOrientationPatient")
+    spacing = get("PixelSpacing")
     if not (position and orientation and spacing):
         raise Irregular(NOT_SUPPORTED, _of(header, "has no position, orientation or pixel spacing in the patient"))
-    thickness = get("PixelMeasuresSequence", "SliceThickness")
+    thickness = get("SliceThickness")
     return _sound(
         header,
         Plane(
             path=path,
-            frame=Frame(
-                sop_instance_uid=str(header.SOPInstanceUID),
-                sop_class_uid=str(header.SOPClassUID),
-                number=index + 1 if frames else None,
-            ),
-            index=index,
-            position=tuple(map(float, position)),
-            orientation=tuple(map(float, orientation)),
-            spacing=(float(spacing[0]), float(spacing[1])),
+            frame=frame,
+            index=0 if frame.number is None else frame.number - 1,
+            position=position,
+            orientation=orientation,
+            spacing=(spacing[0], spacing[1]),
             thickness=None if thickness is None else _one(thickness),
             rows=int(_one(numbers_of(header, "Rows"))),
             columns=int(_one(numbers_of(header, "Columns"))),
-            frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
-            slope=_or(get("PixelValueTransformationSequence", "RescaleSlope"), 1.0),
-            intercept=_or(get("PixelValueTransformationSequence", "RescaleIntercept"), 0.0),
+            frame_of_reference=text_of(header, "FrameOfReferenceUID"),
+            slope=_or(get("RescaleSlope"), 1.0),
+            intercept=_or(get("RescaleIntercept"), 0.0),
+            native=read.native,
         ),
     )
+
+
+def _stated(groups: tuple[Dataset, ...], keyword: str) -> tuple[float, ...] | None:
+    """The numbers of an attribute of one frame; None where it is absent or empty.
+
+    Raises as pydicom does where it cannot be read: what counts as not stated here would be a wrong place or a wrong
+    grey value there.
+    """
+    for group in groups:
+        for item in group.get(_MACROS[keyword]) or ():
+            found = numbers_of(item, keyword)
+            if found is not None:
+                return found
+    return None
 
 
 def _projection(path: Path, header: Dataset) -> Plane:
@@ -193,7 +216,7 @@ def _projection(path: Path, header: Dataset) -> Plane:
     )
 
 
-def _sound(header: Dataset, plane: Plane) -> Plane:
+def _sound(header: Source, plane: Plane) -> Plane:
     """The plane, if its numbers can be true."""
     numbers = (*plane.position, *plane.orientation, *plane.spacing, plane.slope, plane.intercept)
     along, down = plane.orientation[:3], plane.orientation[3:]
@@ -205,16 +228,15 @@ def _sound(header: Dataset, plane: Plane) -> Plane:
     return plane
 
 
-def _one(value: Any) -> float:
-    """A single number; raises TypeError or ValueError where it is none."""
-    if isinstance(value, tuple):
-        (value,) = value
-    return float(value)
+def _one(numbers: tuple[float, ...] | None) -> float:
+    """A single number; raises ValueError where there is none, or are several."""
+    (number,) = numbers or ()
+    return number
 
 
-def _or(value: Any, default: float) -> float:
-    return default if value in (None, "") else _one(value)
+def _or(numbers: tuple[float, ...] | None, default: float) -> float:
+    return default if numbers is None else _one(numbers)
 
 
-def _of(header: Dataset, what: str) -> str:
-    return f"Image {header.get('SOPInstanceUID', 'without UID')} {what}."
+def _of(header: Source, what: str) -> str:
+    return f"Image {text_of(header, 'SOPInstanceUID') or 'without UID'} {what}."

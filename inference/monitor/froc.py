@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from inference.monitor.rates import Interval, bootstrap
+from inference.monitor.rates import Interval, bootstrap, poisson, wilson
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,15 +92,22 @@ def at_threshold(series: Sequence[Marked], threshold: float) -> tuple[float, flo
 
 
 def false_positive_interval(series: Sequence[Marked], threshold: float) -> Interval:
-    """False positives a series with a bootstrap interval over series."""
+    """False positives a series, with a bootstrap interval over series or the exact Poisson one, whichever is wider.
+
+    Series differ, so that alarms come in clusters, which the bootstrap sees; but drawn from series without any it
+    says 0 to 0, and from few too little.
+    """
     counts = np.array([sum(c.lesion is None and c.score >= threshold for c in s.candidates) for s in series], float)
-    return bootstrap(lambda chosen: float(counts[chosen].mean()), len(series))
+    drawn = bootstrap(lambda chosen: float(counts[chosen].mean()), len(series))
+    return _wider(drawn, poisson(int(counts.sum()), len(series)))
 
 
 def sensitivity_interval(series: Sequence[Marked], false_positives: float) -> Interval:
     """Sensitivity at so many false positives a series, with a bootstrap interval over series."""
     scores = [_scores(one) for one in series]
-    return bootstrap(lambda chosen: _curve([scores[i] for i in chosen]).at(false_positives), len(series))
+    return _of_all(
+        bootstrap(lambda chosen: _curve([scores[i] for i in chosen]).at(false_positives), len(series)), scores
+    )
 
 
 def mean_sensitivity(series: Sequence[Marked]) -> Interval:
@@ -111,4 +118,14 @@ def mean_sensitivity(series: Sequence[Marked]) -> Interval:
         curve = _curve([scores[i] for i in chosen])
         return float(np.mean([curve.at(rate) for rate in USUAL]))
 
-    return bootstrap(mean, len(series))
+    return _of_all(bootstrap(mean, len(series)), scores)
+
+
+def _of_all(drawn: Interval, scores: Sequence[_Scores]) -> Interval:
+    """Where all lesions or none are found, drawing series says nothing of the doubt that is left: Wilson's does."""
+    lesions = sum(one.lesions for one in scores)
+    return _wider(drawn, wilson(round(drawn.value * lesions), lesions)) if drawn.value in (0.0, 1.0) else drawn
+
+
+def _wider(one: Interval, other: Interval) -> Interval:
+    return Interval(value=one.value, low=min(one.low, other.low), high=max(one.high, other.high))

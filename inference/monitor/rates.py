@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 Z95 = 1.959963984540054  #: of the normal distribution, two-sided 95 %
 
@@ -43,6 +44,16 @@ def wilson(hits: int, cases: int) -> Interval:
     low = 0.0 if hits == 0 else float(max(0.0, middle - half))
     high = 1.0 if hits == cases else float(min(1.0, middle + half))
     return Interval(value=share, low=low, high=high)
+
+
+def poisson(events: int, cases: int) -> Interval:
+    """Events a case with Garwood's exact interval (Garwood 1936, Biometrika 28:437); without events up to 3.7 / cases.
+
+    Raises ZeroDivisionError where there is no case.
+    """
+    low = float(special.gammaincinv(events, 0.025)) if events else 0.0
+    high = float(special.gammaincinv(events + 1, 0.975))
+    return Interval(value=events / cases, low=low / cases, high=high / cases)
 
 
 def by_group(cases: Iterable[tuple[str, bool]]) -> tuple[Group, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from inference.networks.apart import apart
 from inference.networks.clean import clean
 from inference.networks.device import memory
 from inference.networks.forward import Opened, activated, stream
@@ -20,8 +21,8 @@ from storage.facts.errors import Misconfigured, Rejected
 
 def segment(
     opened: Opened, output: Segmentation, checkpoint: Callable[[], None], voxel_ml: float
-) -> npt.NDArray[np.uint8]:
-    """Segment numbers (frames, rows, columns), cleaned.
+) -> list[npt.NDArray[np.uint8]]:
+    """Segment numbers (frames, rows, columns), cleaned; several maps where segments overlap.
 
     Raises Misconfigured when the network's classes are not those that are declared, Rejected when it gives no numbers.
     """
@@ -39,8 +40,8 @@ def segment(
         if soft:
             answers = (replace(slab, values=activated(network, slab.values, 0)) for slab in answers)
         labels = paint(answers, way, classes, nearest=nearest)
-    cleaned = clean(labels, output.clean, voxel_ml)
-    return np.ascontiguousarray(way.orientation.undo(cleaned))
+    maps = apart(labels, output, voxel_ml) if output.overlapping else [clean(labels, output.clean, voxel_ml)]
+    return [np.ascontiguousarray(way.orientation.undo(one)) for one in maps]
 
 
 def _sound(answers: Iterator[Slab], classes: int) -> Iterator[Slab]:

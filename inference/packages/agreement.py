@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from storage.facts.prediction import Measurement, Prediction, Segment
 
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[Any]  #: numbers of segments (maps, frames, rows, columns); several maps where segments overlap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +54,21 @@ def _dice(
     first: Prediction, second: Prediction, masks: tuple[Labels | None, Labels | None]
 ) -> Iterator[tuple[str, float]]:
     one, other = masks
-    if one is not None and other is not None and one.shape != other.shape:
-        raise ValueError(f"masks of {one.shape} and {other.shape} voxels cannot be compared")
+    if one is not None and other is not None and one.shape[-3:] != other.shape[-3:]:
+        raise ValueError(f"masks of {one.shape[-3:]} and {other.shape[-3:]} voxels cannot be compared")
     numbers = {_identity(segment): segment.number for segment in second.segments}
     for segment in first.segments:
         if _identity(segment) not in numbers:
             continue
-        here = None if one is None else one == segment.number
-        there = None if other is None else other == numbers[_identity(segment)]
+        here = None if one is None else _where(one, segment.number)
+        there = None if other is None else _where(other, numbers[_identity(segment)])
         yield segment.label, _overlap(here, there)
+
+
+def _where(labels: Labels, number: int) -> npt.NDArray[np.bool_]:
+    """A segment in any of its maps."""
+    found = labels == number
+    return np.asarray(found.any(axis=0)) if labels.ndim > 3 else found
 
 
 def _overlap(here: npt.NDArray[np.bool_] | None, there: npt.NDArray[np.bool_] | None) -> float:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from inference.packages.graded import condition, grade
-from inference.packages.located import reported
+from inference.packages.located import Scored, reported
 from inference.packages.manifest import Manifest
+from inference.packages.outputs import GradeEntry
 from inference.packages.raw import Box, Raw
-from inference.packages.selftest import Place, SelfTest
+from inference.packages.selftest import Place, SelfTest, Sighting
 
 Affine = npt.NDArray[np.float64]
 
@@ -21,18 +22,27 @@ def missed(manifest: Manifest, test: SelfTest, raw: Raw, affine: Affine) -> Iter
 
     ``affine``: (frame, row, column, 1) to patient coordinates (LPS), mm.
     """
-    for key, expected in test.values.items():
-        found = raw.values.get(key)
-        if found is None or not abs(found - expected) <= test.tolerance * abs(expected):
-            yield f"{key} is {found}, should be {expected:g} within {test.tolerance:.1%}"
+    yield from _values("", test, test.values, raw.values)
     yield from _chances(manifest, test, raw)
     yield from _grades(manifest, test, raw)
-    for key, places in test.detections.items():
+    for key, expected in test.detections.items():
         entry = next((e for e in manifest.detections if e.key == key), None)
         if entry is None:
             yield f"its self-test expects detections {key}, which its manifest does not name"
-        else:
-            yield from _places(key, places, test.reach, [box for box, _ in reported(entry, raw.boxes)], affine)
+            continue
+        found = reported(entry, raw.boxes)
+        if len(found) != len(expected):
+            yield f"{len(found)} {key} are reported, should be {len(expected)}"
+        for one in expected:
+            yield from _sighting(manifest, key, test, one, found, affine)
+
+
+def _values(whose: str, test: SelfTest, wanted: Mapping[str, float], found: Mapping[str, float]) -> Iterator[str]:
+    for key, expected in wanted.items():
+        value = found.get(key)
+        if value is None or not abs(value - expected) <= test.tolerance * abs(expected):
+            said = None if value is None else f"{value:.6g}"
+            yield f"{whose}{key} is {said}, should be {expected:g} within {test.tolerance:.1%}"
 
 
 def _chances(manifest: Manifest, test: SelfTest, raw: Raw) -> Iterator[str]:
@@ -51,21 +61,39 @@ def _grades(manifest: Manifest, test: SelfTest, raw: Raw) -> Iterator[str]:
     for key, expected in test.grades.items():
         if key not in entries or key not in raw.classes:
             yield f"there is no grade {key} of the series"
-            continue
-        said = grade(entries[key], raw.classes[key], raw.energies.get(key)).answer
-        if said is None or said.value != expected:
-            yield f"grade {key} is {said.value if said else 'not determined'}, should be {expected}"
+        else:
+            yield from _grade("", entries[key], expected, raw.classes[key], raw.energies.get(key))
 
 
-def _places(key: str, places: Sequence[Place], reach: float, boxes: Sequence[Box], affine: Affine) -> Iterator[str]:
-    found = [middle(box, affine) for box in boxes]
-    if len(found) != len(places):
-        yield f"{len(found)} {key} are reported, should be {len(places)}"
-    for place in places:
-        nearest = min((float(np.linalg.norm(np.subtract(one, place))) for one in found), default=float("inf"))
-        if not nearest <= reach:
-            where = ", ".join(f"{x:g}" for x in place)
-            yield f"no {key} is reported within {reach:g} mm of ({where}); the nearest lies {nearest:.1f} mm off"
+def _grade(
+    whose: str, entry: GradeEntry, expected: str, classes: tuple[float, ...], energy: float | None
+) -> Iterator[str]:
+    answer = grade(entry, classes, energy).answer
+    if ("" if answer is None else answer.value) != expected:
+        said = "not determined" if answer is None else answer.value
+        yield f"{whose}grade {entry.key} is {said}, should be {expected or 'not determined'}"
+
+
+def _sighting(
+    manifest: Manifest, key: str, test: SelfTest, wanted: Sighting, found: Sequence[Scored], affine: Affine
+) -> Iterator[str]:
+    where = f"{key} at ({', '.join(f'{x:g}' for x in wanted.at)})"
+    far = [float(np.linalg.norm(np.subtract(middle(box, affine), wanted.at))) for box, _ in found]
+    nearest = int(np.argmin(far)) if far else -1
+    if not far or not far[nearest] <= test.reach:
+        distance = f"{far[nearest]:.1f} mm off" if far else "nowhere"
+        yield f"no {where} is reported within {test.reach:g} mm; the nearest lies {distance}"
+        return
+    box, score = found[nearest]
+    if wanted.probability is not None and not abs(score - wanted.probability) <= test.within:
+        yield f"{where}: its probability is {score:g}, should be {wanted.probability:g} within {test.within:g}"
+    yield from _values(f"{where}: ", test, wanted.values, box.values)
+    entries = {entry.key: entry for entry in manifest.grades if entry.detection == key}
+    for name, expected in wanted.grades.items():
+        if name not in entries or name not in box.classes:
+            yield f"{where}: there is no grade {name} of it"
+        else:
+            yield from _grade(f"{where}: ", entries[name], expected, box.classes[name], box.energies.get(name))
 
 
 def middle(box: Box, affine: Affine) -> Place:

@@ -145,6 +145,8 @@ class Segmentation(Settings):
     """Only of ``none``: whether the greatest class wins, or each one counts by itself as with sigmoid."""
     segments: tuple[int, ...] = Field(min_length=1)
     """Number of the segment that each channel stands for; 0 is background. Of overlapping ones the later one wins."""
+    overlapping: bool = False
+    """Only of classes that count by themselves: a voxel is in each segment whose channel says so, and none wins."""
     threshold: float = 0.5
     """From which a class by itself counts."""
     back: Literal["probabilities", "logits", "labels"] = "probabilities"
@@ -166,6 +168,10 @@ class Segmentation(Settings):
             raise ValueError("classes that exclude each other are two at least: background and one segment")
         if not self.competing and (0 in self.segments or len(self.segments) > 62):
             raise ValueError("classes that count by themselves have no background, and are 62 at most")
+        if self.overlapping and (self.competing or len(set(self.segments)) < len(self.segments)):
+            raise ValueError("overlapping is for classes that count by themselves, each a segment of its own")
+        if self.overlapping and any(step.together for step in self.clean):
+            raise ValueError("overlapping segments are cleaned each by itself, not together")
         return self
 
 

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from storage.facts.prediction import Reason, Shown
 
+Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]  #: of 16 bits for more than 255 segments
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
@@ -51,7 +53,10 @@ class Image:
 class Raw:
     """The bare outcome of one run."""
 
-    mask: npt.NDArray[np.uint8] | None = None  #: segment numbers on the volume's grid; None where none was made
+    mask: Labels | None = None  #: segment numbers on the volume's grid; None where none was made
+    over: tuple[
+        Labels, ...
+    ] = ()  #: further maps where segments overlap, each as the first; a segment is in one of them
     values: Mapping[str, float] = field(default_factory=dict)  #: by measurement key, in the unit of the manifest
     classes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  #: probabilities by grade key
     chances: Mapping[str, float] = field(default_factory=dict)  #: probability by condition key (binary, multi-label)
@@ -62,3 +67,8 @@ class Raw:
     refusal: Reason | None = None  #: set when the content of the images does not allow a result
     warnings: tuple[str, ...] = ()  #: for the reader
     device: str = "cpu"  #: where it ran
+
+    @property
+    def maps_of_segments(self) -> tuple[Labels, ...]:
+        """The mask and what lies over it."""
+        return () if self.mask is None else (self.mask, *self.over)

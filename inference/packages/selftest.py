@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from storage.settings import Settings
 
 Place = tuple[float, float, float]
+
+
+class Sighting(Settings):
+    """One thing that is to be reported. A place alone, ``[x, y, z]``, stands for one with nothing else expected."""
+
+    at: Place
+    """Its middle in patient coordinates (LPS), mm."""
+    probability: float | None = Field(default=None, ge=0, le=1)
+    """Its calibrated probability."""
+    values: dict[str, float] = {}
+    """Its measurements, by key."""
+    grades: dict[str, str] = {}
+    """Code value of its class, by key of ``[[grades]]``; empty where none is to be given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_alone(cls, given: Any) -> Any:
+        return {"at": given} if isinstance(given, (list, tuple)) else given
 
 
 class SelfTest(Settings):
@@ -30,8 +48,8 @@ class SelfTest(Settings):
     """Allowed difference of a probability."""
     grades: dict[str, str] = {}
     """Code value of the class that is expected, by key of ``[[grades]]`` of the series."""
-    detections: dict[str, tuple[Place, ...]] = {}
-    """Middles of all that is to be reported, by key of ``[[detections]]``: patient coordinates (LPS), mm."""
+    detections: dict[str, tuple[Sighting, ...]] = {}
+    """All that is to be reported, by key of ``[[detections]]``."""
     reach: float = Field(default=5.0, gt=0)
     """Allowed distance of a middle from where it is expected, mm."""
     agreement: float = Field(default=0.99, gt=0, le=1)

@@ -11,13 +11,16 @@ from pathlib import Path
 import torch
 
 from inference.algorithms.nodule_network import NoduleNetwork
+from inference.algorithms.proof import keep_case
 from inference.monitor.rates import Interval
+from inference.training.cases import nodules, place
 from inference.training.loop import Epoch
-from inference.training.phantom import GRADES
+from inference.training.phantom import GRADES, Nodule
 from inference.training.report import figures, written
 from inference.training.validate import COVERAGE, FALSE_POSITIVES, Choices, Evidence
 
-ID, TITLE, WEIGHTS = "phantom-nodule", "Nodules in chest phantoms, CT", "network.pt"
+ID, TITLE = "phantom-nodule", "Nodules in chest phantoms, CT"
+WEIGHTS, CASE = "network.pt", "selftest.npz"
 
 _MANIFEST = '''id = "{id}"
 version = "{version}"
@@ -127,6 +130,19 @@ grade = "malignancy"
 classes = ["NODULE-GRADE-3"]
 level = "high"
 reason = "A nodule of malignant appearance"
+
+# Places, diameters and grades are those of the phantom, not what the network happened to say of it.
+[selftest]
+file = "{case}"
+sha256 = "{case_sha256}"
+tolerance = 0.1
+within = 0.05
+reach = 5.0
+
+[selftest.detections]
+nodule = [
+{sightings}
+]
 '''
 
 
@@ -140,7 +156,7 @@ class Trained:
     evidence: Evidence
     seed: int
     training: int  #: samples
-    version: str = "1.0.0"
+    version: str = "1.1.0"
 
 
 def write(folder: Path, trained: Trained) -> str:
@@ -149,7 +165,9 @@ def write(folder: Path, trained: Trained) -> str:
     content = serialised(trained.network)
     digest = hashlib.sha256(content).hexdigest()
     (folder / WEIGHTS).write_bytes(content)
-    (folder / "model.toml").write_text(_manifest(trained, digest), encoding="utf-8")
+    case, inside = nodules()
+    shown = keep_case(folder / CASE, case)
+    (folder / "model.toml").write_text(_manifest(trained, digest, shown, inside), encoding="utf-8")
     report = written(TITLE, trained.seed, trained.history, trained.choices, trained.evidence)
     (folder / "report.md").write_text(report, encoding="utf-8")
     for name, picture in figures(trained.history, trained.evidence).items():
@@ -164,7 +182,7 @@ def serialised(network: NoduleNetwork) -> bytes:
     return file.getvalue()
 
 
-def _manifest(trained: Trained, digest: str) -> str:
+def _manifest(trained: Trained, digest: str, case: str, inside: Sequence[Nodule]) -> str:
     choices, found = trained.choices, trained.evidence
     classes = ",\n".join(
         f'    {{ value = "NODULE-GRADE-{number}", scheme = "99DCMNODE", meaning = "{grade.capitalize()}" }}'
@@ -198,7 +216,17 @@ def _manifest(trained: Trained, digest: str) -> str:
         temperature=choices.temperature.temperature,
         most_entropy=choices.most_entropy,
         coverage=COVERAGE,
+        case=CASE,
+        case_sha256=case,
+        sightings=",\n".join(map(_sighting, inside)),
     )
+
+
+def _sighting(nodule: Nodule) -> str:
+    """A nodule as it is to be reported; sizes are tested within a tenth, for a spicule or a bump is no part of them."""
+    at = ", ".join(map(str, place(nodule)))
+    values, grade = f"{{ diameter = {2 * nodule.radius:.1f} }}", f'{{ malignancy = "NODULE-GRADE-{nodule.grade + 1}" }}'
+    return f"    {{ at = [{at}], probability = 1.0, values = {values}, grades = {grade} }}"
 
 
 def _rate(found: Interval) -> str:

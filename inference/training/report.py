@@ -67,9 +67,10 @@ def written(title: str, seed: int, history: Sequence[Epoch], choices: Choices, f
         f"Training, validation and test phantoms come from separate ranges of seeds (training seed {seed}). The "
         f"validation set ({choices.cases} phantoms) chose the epoch, the calibration and all operating points; the "
         f"test set ({found.cases} phantoms, {found.lesions} nodules) was used once, for the numbers below. Intervals "
-        "are 95 %: Wilson for rates, DeLong for areas, bootstrap over phantoms for the others. How the phantoms are "
-        "drawn was changed once after results on other test phantoms had been looked at: with the first way, grades "
-        "were right in 53 %. The numbers are those of a task whose difficulty was chosen.",
+        "are 95 %: Wilson for rates, DeLong for areas, bootstrap over phantoms for the others (for false positives, or "
+        "Garwood's where that is wider). How the phantoms are drawn was changed once after results on other test "
+        "phantoms had been looked at: with the first way, grades were right in 53 %. The numbers are those of a task "
+        "whose difficulty was chosen.",
         "## Detection",
         "\n".join(_detection(choices, found)),
         "![ROC](roc.svg) ![FROC](froc.svg)",

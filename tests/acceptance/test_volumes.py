@@ -69,6 +69,21 @@ def with_localizers(slices: Sequence[Dataset]) -> Dataset:
     return made
 
 
+def in_two_objects(slices: Sequence[Dataset]) -> list[Dataset]:
+    """An Enhanced CT whose frames come in two objects, as scanners send long stacks."""
+    series = generate_uid(entropy_srcs=[str(slices[0].SeriesInstanceUID), "two"])
+    made = []
+    for number, some in enumerate((slices[:20], slices[20:]), start=1):
+        one = with_localizers(some)
+        one.PerFrameFunctionalGroupsSequence = one.PerFrameFunctionalGroupsSequence[SCOUTS:]
+        one.NumberOfFrames, one.SeriesInstanceUID, one.InstanceNumber = len(some), series, number
+        one.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+        one.PixelData = b"".join(ds.PixelData for ds in some)
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[series, str(number)])
+        made.append(one)
+    return made
+
+
 def _rescaled(ds: Dataset) -> dict[str, dict[str, object]]:
     return {
         "PixelValueTransformationSequence": {
@@ -104,6 +119,33 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
             for rule in RULES:
                 tx.catalogue.put_rule(rule)
         yield opened
+
+
+def test_an_enhanced_ct_in_two_objects_is_one_volume_whose_report_says_why_there_is_no_segmentation(
+    session: Session, tmp_path: Path
+) -> None:
+    truth = phantom.write(tmp_path / "classic", seed=307, scan=SCAN)
+    slices = sorted(
+        (pydicom.dcmread(path) for path in (tmp_path / "classic").iterdir()),
+        key=lambda ds: -float(ds.ImagePositionPatient[2]),
+    )
+    (tmp_path / "enhanced").mkdir()
+    for number, source in enumerate(in_two_objects(slices)):
+        source.save_as(tmp_path / "enhanced" / f"{number}.dcm", enforce_file_format=True)
+    [study] = of_folder(tmp_path / "enhanced")
+
+    session.send(study.files)
+    assert wait_for(session, truth.study_uid).failed == ()
+    [prediction] = predictions(session, truth.study_uid)
+    assert prediction.status is Status.SUCCEEDED, prediction.reason
+    said = sum(m.value for s in prediction.segments for m in s.measurements if m.unit.value == "ml")
+    assert said == pytest.approx(truth.volume_ml, rel=0.05)
+    [stored] = [s for s in session.pacs.objects() if s.study_uid == truth.study_uid]
+    report = pydicom.dcmread(stored.path)
+    assert report.Modality == "SR"
+    texts = [str(element.value) for element in report.iterall() if element.keyword == "TextValue"]
+    [note] = [text for text in texts if "No segmentation object" in text]
+    assert "spread over several multi-frame objects" in note
 
 
 @pytest.mark.parametrize(

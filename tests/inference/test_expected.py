@@ -41,14 +41,14 @@ def test_what_is_expected_passes(tmp_path: Path, expected: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("expected", "words"),
     [
-        ({"values": {"size": 9.0}}, "size is 8.0, should be 9"),
+        ({"values": {"size": 9.0}}, "size is 8, should be 9"),
         ({"values": {"weight": 9.0}}, "weight is None"),
         ({"chances": {"effusion": 0.8}}, "the probability of effusion is 0.7, should be 0.8 within 0.02"),
         ({"chances": {"fracture": 0.8}}, "there is no probability of fracture"),
         ({"grades": {"density": "C"}}, "grade density is B, should be C"),
         ({"grades": {"colour": "C"}}, "there is no grade colour"),
         ({"detections": {"nodule": ()}}, "1 nodule are reported, should be 0"),
-        ({"detections": {"nodule": ((5.0, 2.0, 40.0),)}}, "no nodule is reported within 5 mm of (5, 2, 40)"),
+        ({"detections": {"nodule": ((5.0, 2.0, 40.0),)}}, "no nodule at (5, 2, 40) is reported within 5 mm"),
         ({"detections": {"polyp": ()}}, "which its manifest does not name"),
     ],
 )
@@ -59,3 +59,22 @@ def test_what_came_out_otherwise_is_said(tmp_path: Path, expected: dict[str, Any
 def test_a_grade_that_is_not_given_is_a_fault(tmp_path: Path) -> None:
     unsure = replace(ANSWER, classes={"density": (0.3, 0.4, 0.3)})
     assert faults(tmp_path, unsure, grades={"density": "B"}) == ["grade density is not determined, should be B"]
+
+
+def sighting(**more: Any) -> dict[str, Any]:
+    return {"detections": {"nodule": ({"at": (5.0, 2.0, 4.0), **more},)}}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"probability": 0.9}, ""),
+        ({"probability": 0.8}, "its probability is 0.9, should be 0.8 within 0.02"),
+        ({"values": {"diameter": 8.0}}, "diameter is None, should be 8"),
+        ({"grades": {"density": "B"}}, "there is no grade density of it"),
+    ],
+)
+def test_more_than_its_place_can_be_expected_of_a_detection(tmp_path: Path, more: dict[str, Any], words: str) -> None:
+    said = " ".join(faults(tmp_path, **sighting(**more)))
+    assert words in said
+    assert bool(said) is bool(words)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from inference.bringing.validation.claims import beside
 from inference.bringing.validation.observing import Graded
 from inference.bringing.validation.result import Case, Result, Table, by_groups, facts, said
 from inference.bringing.validation.targets import Target
@@ -42,7 +43,8 @@ def judge(target: Target, cases: Sequence[Case[Graded]]) -> Result:
         )
         rows.append(("agreement (kappa, squared weights)", said(numbers["kappa"])))
     summary = f"right in {said(numbers['accuracy'])} of {len(answered)} graded series, of {len(seen)}"
-    tables = (facts(rows), _table(entry, numbers["confusion"]), by_groups(cases, "right", _right))
+    claims = beside(entry.source, entry.metrics, [("right", numbers["accuracy"], entry.metrics.accuracy)])
+    tables = (facts(rows), *claims, _table(entry, numbers["confusion"]), by_groups(cases, "right", _right))
     return Result(target=target, cases=len(cases), summary=summary, numbers=numbers, tables=tables)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from inference.bringing.validation.observing import Measured, Overlap
 from inference.bringing.validation.result import Case, Result, by_groups, facts, said
 from inference.bringing.validation.targets import Target
-from inference.monitor.rates import Z95, Interval, bootstrap
+from inference.monitor.rates import Interval, bootstrap
 from inference.packages.manifest import MeasurementEntry
 from storage.facts.units import spelled
 
@@ -57,16 +58,22 @@ def judge_segments(target: Target, cases: Sequence[Case[Overlap]]) -> Result:
 
 
 def agreement(true: Floats, found: Floats) -> dict[str, Any]:
-    """Bias (found less true), the limits within which 95 % of the differences lie, and errors."""
+    """Bias (found minus true), the limits within which 95 % of the differences lie, and errors.
+
+    Intervals are Student's, which few cases make wide; the limits are those of one more case (Bland and Altman 1999,
+    Stat Methods Med Res 8:135).
+    """
     differences = found - true
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else float("nan")
     varies = len(true) > 2 and true.std() > 0 and found.std() > 0
     relative = np.abs(differences[true != 0] / true[true != 0])
-    bias = float(differences.mean())
+    bias, cases = float(differences.mean()), len(differences)
+    reach = spread * (float(stdtrit(cases - 1, 0.975)) if cases > 1 else float("nan"))
+    half, wide = reach / np.sqrt(cases), reach * np.sqrt(1 + 1 / cases)
     return {
-        "bias": bootstrap(lambda chosen: float(differences[chosen].mean()), len(differences)),
-        "lower_limit": bias - Z95 * spread,
-        "upper_limit": bias + Z95 * spread,
+        "bias": Interval(value=bias, low=bias - half, high=bias + half),
+        "lower_limit": bias - wide,
+        "upper_limit": bias + wide,
         "mean_absolute_error": float(np.abs(differences).mean()),
         "median_relative_error": float(np.median(relative)) if len(relative) else float("nan"),
         "correlation": float(np.corrcoef(true, found)[0, 1]) if varies else float("nan"),
@@ -76,7 +83,7 @@ def agreement(true: Floats, found: Floats) -> dict[str, Any]:
 def _rows(numbers: dict[str, Any], unit: str, digits: int) -> list[tuple[str, str]]:
     bias: Interval = numbers["bias"]
     return [
-        ("bias (found less true)", said(bias, digits, unit)),
+        ("bias (found minus true)", said(bias, digits, unit)),
         ("limits of agreement (95 % of the differences)", _limits(numbers, unit, digits)),
         ("mean absolute error", f"{numbers['mean_absolute_error']:.{digits}f} {unit}"),
         ("median relative error", _part(numbers["median_relative_error"])),

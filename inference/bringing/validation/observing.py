@@ -120,7 +120,9 @@ def _early(known: Known, volume: Volume, raw: Raw) -> Iterator[tuple[str, Seen]]
             truth = marked_in(known.value, entry, volume)
         except Rejected as error:
             raise Rejected(f"the truth table, line {known.line}: {error}") from error
-        found = np.zeros_like(truth) if raw.mask is None else raw.mask == entry.number
+        found = np.zeros_like(truth)
+        for labels in raw.maps_of_segments:
+            found |= labels == entry.number
         yield known.target.name, _overlap(truth, found, volume.voxel_ml)
     if isinstance(entry, DetectionEntry):
         assert isinstance(known.value, tuple)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from inference.bringing.validation.claims import beside
 from inference.bringing.validation.observing import Called
 from inference.bringing.validation.result import Case, Result, Table, at_point, by_groups, facts, said
 from inference.bringing.validation.targets import Target
@@ -46,7 +47,7 @@ def judge(target: Target, cases: Sequence[Case[Called]]) -> Result:
         "youden": youden(scores, truth),
         "roc": _curve(scores, truth),
     }
-    tables = [facts(_facts(numbers, point, excluding)), _said(numbers["confusion"])]
+    tables = [facts(_facts(numbers, point, excluding)), *_claims(entry, point), _said(numbers["confusion"])]
     if isinstance(entry, ConditionEntry):
         numbers["calibration"] = _calibration(scores, truth)
         tables.append(_reliability(numbers["calibration"]))
@@ -72,6 +73,12 @@ def _facts(numbers: dict[str, Any], point: dict[str, Any], excluding: dict[str, 
         "threshold of the largest sum of both on these cases (Youden), to be measured on others",
         (f"{numbers['youden']:.4g}" if numbers["positive"] and numbers["negative"] else "-"),
     )
+
+
+def _claims(entry: ConditionEntry | FindingEntry, point: dict[str, Any]) -> Iterator[Table]:
+    metrics = entry.metrics if isinstance(entry, ConditionEntry) else None
+    found = [(name, point[name], getattr(metrics, name, None)) for name in ("sensitivity", "specificity")]
+    return beside(entry.source, metrics, found)
 
 
 def _confusion(seen: Sequence[Called]) -> dict[str, dict[str, int]]:

@@ -95,7 +95,7 @@ def _observed(
 ) -> Iterator[Observed]:
     for number, (series, known) in enumerate(asked, 1):
         one = observe(series, known, package, runtime)
-        why = "" if one.reason is None else f": {one.reason.code.meaning}"
+        why = "" if one.reason is None else f": {one.reason.text}"
         say(f"{number}/{len(asked)}  series {series.series_uid}  {one.status.value}{why}")
         yield one
 

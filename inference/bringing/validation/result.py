@@ -88,7 +88,8 @@ def said(interval: Interval | None, digits: int = 3, unit: str = "") -> str:
     """An interval for people; a dash where there is no number."""
     if interval is None or not math.isfinite(interval.value):
         return "-"
-    return f"{interval.text(digits)}{unit and f' {unit}'}"
+    text = interval.text(digits) if math.isfinite(interval.low) else f"{interval.value:.{digits}f} (interval not known)"
+    return f"{text}{unit and f' {unit}'}"
 
 
 def by_groups(cases: Sequence[Case[C]], head: str, tell: Callable[[Sequence[C]], tuple[int, str]]) -> Table:

@@ -53,6 +53,16 @@ def test_rules_that_name_a_version_that_is_missing_retired_or_unproven_are_told(
     assert {found[f"rule {name}"].verdict for name in "bcde"} == {Verdict.WARNING}
 
 
+def test_a_version_in_use_whose_folder_is_gone_is_a_fault(node_ledger: Ledger, config: Path) -> None:
+    registered(node_ledger, "1.0.0")
+    rule(node_ledger, "a", "lung")
+    assert [check.verdict for check in examine_rules(load(config), {"lung@1.0.0"})] == [Verdict.OK]
+    (found,) = examine_rules(load(config), {"lung@1.1.0", "liver@1.0.0"})
+    assert found.verdict is Verdict.FAULT
+    assert found.found == "lung@1.0.0 is registered, but not there any more (there: lung@1.1.0): its runs fail"
+    assert "`dicom-node models promote lung@1.1.0`" in found.todo
+
+
 def test_somebody_who_answers_for_a_version_quiets_the_doctor(node_ledger: Ledger, config: Path, run: Run) -> None:
     registered(node_ledger, "1.0.0", tested=False)
     rule(node_ledger, "a", "lung")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from inference.packages.package import open_package
+from inference.packages.store import SHIPPED
 from storage.facts.release import KeptProof
 from storage.facts.routing import RegisteredPackage
 from storage.ledger import Ledger
@@ -139,3 +141,25 @@ def test_a_difference_names_settings_and_files(run: Run, node_ledger: Ledger) ->
     shown = run("models", "diff", "lung@1.0.0", "lung@1.1.0").output
     assert "Somebody else 2024" in shown
     assert "files.model.toml" in shown
+
+
+def test_all_that_was_not_proved_yet_is_proved_at_once(run: Run, node_ledger: Ledger) -> None:
+    package = open_package(SHIPPED / "ct-lung-densitometry")
+    manifest = package.manifest
+    entry = RegisteredPackage(
+        package=manifest.id, version=manifest.version, digest=package.digest, title=manifest.title,
+        manifest=manifest.model_dump(mode="json"),
+    )  # fmt: skip
+    with node_ledger.begin("test") as tx:
+        tx.catalogue.register_package(entry)
+    registered(node_ledger, "1.0.0", proved=False)  # its folder is not there
+
+    first = run("models", "prove")
+    assert first.exit_code == 1
+    assert "ct-lung-densitometry@1.1.0 on cpu: passed" in first.output
+    assert "lung@1.0.0: could not be proved" in first.output
+    with node_ledger.begin("test") as tx:
+        assert not tx.catalogue.package_version(manifest.id).doubt
+        tx.catalogue.retire("lung", "1.0.0", "gone")
+    again = run("models", "prove")
+    assert (again.exit_code, again.output) == (0, "every package that brings a self-test was proved already\n")

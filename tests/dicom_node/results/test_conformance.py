@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 
 from tests import builders
+from tests.dicom_node.results import degrading
 from tests.dicom_node.results.making import FLAT, SOURCES, complaints, dcmtk, made, tool, whole
 
 
-def clean(_ds: Dataset) -> None:
-    pass
-
-
-def bare(ds: Dataset) -> None:
-    for keyword in (
-        "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyDate",
-        "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "SpecificCharacterSet", "Manufacturer",
-        "SeriesNumber", "InstanceNumber", "SeriesDescription", "StudyDescription", "BodyPartExamined",
-        "PositionReferenceIndicator", "PatientOrientation",
-    ):  # fmt: skip
-        if keyword in ds:
-            delattr(ds, keyword)
-
-
-def malformed(ds: Dataset) -> None:
-    for keyword, value in {
-        "PatientSex": "U", "PatientAge": "65", "PatientBirthDate": "1960", "StudyDate": "2026.11.01",
-        "StudyTime": "10:15:00", "StudyID": "S" * 30, "AccessionNumber": "1" * 20, "StudyDescription": "x" * 90,
-        "PatientName": "Long^" + "x" * 90, "BodyPartExamined": "chest, upper and lower", "PatientWeight": "-1",
-    }.items():  # fmt: skip
-        builders.put(ds, keyword, value)
-
-
-DEGRADED: dict[str, Callable[[Dataset], None]] = {"clean": clean, "bare": bare, "malformed": malformed}
-
-
 def sources_of(name: str, degradation: str) -> list[Dataset]:
-    sources = SOURCES[name]()
-    for ds in sources:
-        DEGRADED[degradation](ds)
-    return sources
+    return degrading.ANY[degradation](SOURCES[name]())
 
 
 @pytest.mark.parametrize(
@@ -63,7 +33,7 @@ def test_dciodvfy_finds_nothing_in_segmentation_and_measurement_report(
         assert complaints(one, tmp_path) == []
 
 
-@pytest.mark.parametrize("degradation", DEGRADED)
+@pytest.mark.parametrize("degradation", ["clean", "bare", "malformed"])
 @pytest.mark.parametrize("name", ["CT", "enhanced MR, nothing shared", "CR"])
 def test_dciodvfy_finds_nothing_in_failures_and_negatives(name: str, degradation: str, tmp_path: Path) -> None:
     sources = sources_of(name, degradation)

@@ -25,102 +25,16 @@ from storage.facts.prediction import Frame, Presence
 from tests import builders
 from tests.dicom_node.results import finding
 from tests.dicom_node.results.making import (
-    FLAT,
     NODE,
-    SOURCES,
     codes,
-    complaints,
     labels_on,
     looking,
     ordered,
     through_bytes,
     tool,
 )
-from tests.dicom_node.results.test_conformance import bare, clean, malformed
 
 EARLIER = builders.source(builders.CT, number=77)
-
-
-def sparse(ds: Dataset) -> None:
-    """What real exports lack besides: nothing that only describes is left."""
-    bare(ds)
-    for keyword in ("PixelSpacing", "SliceThickness", "ImageType", "PatientPosition", "Modality", "Manufacturer"):
-        if keyword in ds:
-            delattr(ds, keyword)
-
-
-def foreign(ds: Dataset) -> None:
-    """Names of three alphabets, text in a character set that is not said."""
-    builders.put(ds, "PatientName", "Yamada^Tarou=山田^太郎=やまだ^たろう")
-    builders.put(ds, "StudyDescription", "Грудная клетка")
-    builders.put(ds, "ReferringPhysicianName", "Müller^Jörg")
-
-
-def overlong(ds: Dataset) -> None:
-    """Numbers with more digits than a decimal string has room for, as scanners write them."""
-    shared = ds.get("SharedFunctionalGroupsSequence")
-    measures = shared[0].PixelMeasuresSequence[0] if shared else ds
-    builders.put(measures, "SliceThickness", "2.50000001788139001")
-    builders.put(measures, "PixelSpacing", ["0.75000001788139001", "0.50000001788139001"])
-
-
-def placeless(ds: Dataset) -> None:
-    """No frame of reference, and images that do not say where they lie."""
-    for keyword in ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient"):
-        if keyword in ds:
-            delattr(ds, keyword)
-
-
-DEGRADED: dict[str, Callable[[Dataset], None]] = {
-    "clean": clean, "bare": bare, "malformed": malformed, "sparse": sparse, "foreign": foreign, "placeless": placeless,
-    "overlong": overlong,
-}  # fmt: skip
-#: Warnings about what the source does not say, and nobody can.
-UNKNOWABLE = (
-    "Laterality(0020,0060)> - is only permitted to be empty when actually unknown",
-    "Retired Person Name form",
-    # Our own numbers for a derived image, in a modality that seldom has any.
-    "Non-identity Modality LUT Module",
-    "RescaleIntercept(0028,1052)> - Attribute is not present in standard DICOM IOD",
-    "RescaleSlope(0028,1053)> - Attribute is not present in standard DICOM IOD",
-    "RescaleType(0028,1054)> - Attribute is not present in standard DICOM IOD",
-    "Unrecognized defined term = <99TEST>",  # a private coding scheme, which is declared
-)
-MATRIX = [name for name in SOURCES if name not in ("MR sagittal", "CT oblique, from the head down")]
-
-
-COLOURED = frozenset({"US loop", "SC"})
-#: Kinds that lie in the patient.
-PLACED = frozenset({"seg", "seg-labelmap", "pmap", "sr-volumetric"})
-#: Each source in its worst state; the other states where they change anything.
-CASES = [
-    *((name, "sparse") for name in MATRIX),
-    *((name, "malformed") for name in ("enhanced CT", "CR")),
-    ("MG", "clean"),
-    *((name, "overlong") for name in ("CT", "enhanced CT")),
-    *((name, "clean") for name in ("MR coronal", "PT", "US loop")),
-    *((name, "bare") for name in ("enhanced CT", "DX")),
-    ("MR coronal", "foreign"),
-    *(("CT", how) for how in ("bare", "foreign", "placeless")),
-]
-
-
-@pytest.mark.parametrize(("name", "degradation"), CASES)
-def test_dciodvfy_finds_nothing_in_any_kind(name: str, degradation: str, tmp_path: Path) -> None:
-    sources = SOURCES[name]()
-    for ds in sources:
-        DEGRADED[degradation](ds)
-    labels = labels_on(sources)
-    prediction, read = finding.everything(sources, labels)
-    objects = ordered(prediction, labels, sources, retired=[reference(EARLIER)], read=read)
-    assert set(objects) - PLACED >= {"sc", "sc-map", "sr", "sr-comprehensive", "pdf", "kos", "kos-rejection", "image"}
-    assert ("gsps" in objects) == (name not in COLOURED)
-    if name not in FLAT and degradation not in ("sparse", "placeless"):
-        assert set(objects) >= PLACED
-    for kind, one in objects.items():
-        assert faults(one) == []
-        said = [line for line in complaints(one, tmp_path) if not any(known in line for known in UNKNOWABLE)]
-        assert (kind, said) == (kind, [])
 
 
 @pytest.mark.parametrize("profile", profiles.PROFILES.values(), ids=lambda p: p.name)

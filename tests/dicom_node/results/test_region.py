@@ -6,8 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dicom_node.results import region
+from dicom_node.results import packing, region
 from tests import builders
 
 
@@ -94,3 +96,30 @@ def test_an_empty_mask_has_neither_outline_nor_box() -> None:
     count = region.areas(labels, 1)
     assert region.key_box(labels, count) is None
     assert region.key_region(labels, count, 1) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    shape=st.sampled_from([(3, 4, 6), (2, 5, 7), (4, 8, 8), (1, 1, 8)]),
+    greatest=st.sampled_from([1, 3, 255, 300]),
+    maps=st.integers(1, 2),
+    marked=st.sampled_from([0.0, 0.1, 1.0]),
+)
+def test_pixels_are_counted_and_packed_as_one_by_one(
+    seed: int, shape: tuple[int, int, int], greatest: int, maps: int, marked: float
+) -> None:
+    random = np.random.default_rng(seed)
+    size = shape if maps == 1 else (shape[0], maps, *shape[1:])
+    labels = random.integers(0, greatest + 1, size).astype(np.uint16 if greatest > 255 else np.uint8)
+    labels[random.random(size) >= marked] = 0
+    counted = region.areas(labels, greatest)
+    expected = [[np.count_nonzero(plane == number) for number in range(greatest + 1)] for plane in labels]
+    assert np.array_equal(counted, expected)
+
+    frames = [(plane, number) for number in (1, greatest) for plane in range(shape[0])]
+    bits = [labels[p] == n if maps == 1 else (labels[p] == n).any(axis=0) for p, n in frames]
+    whole = np.packbits(np.concatenate([one.ravel() for one in bits]), bitorder="little").tobytes()
+    packed = b"".join(packing.packed(labels, frames))
+    assert packed == whole + b"\0" * (len(whole) % 2)
+    assert len(packed) == packing.packed_length(labels, len(frames))

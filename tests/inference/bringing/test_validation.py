@@ -136,9 +136,10 @@ def test_measurements_have_a_bias_and_limits_of_agreement(tmp_path: Path, marks:
     numbers = of(report(tmp_path, marks, lines), "size")["numbers"]
 
     assert numbers["bias"]["value"] == pytest.approx(0.2, abs=1e-5)
-    spread = float(np.std(errors, ddof=1))
-    assert numbers["lower_limit"] == pytest.approx(0.2 - 1.96 * spread, abs=1e-3)
-    assert numbers["upper_limit"] == pytest.approx(0.2 + 1.96 * spread, abs=1e-3)
+    reach = 3.182 * float(np.std(errors, ddof=1))  # Student's t of three degrees of freedom
+    assert numbers["bias"]["low"] == pytest.approx(0.2 - reach / 2, abs=1e-3)
+    assert numbers["lower_limit"] == pytest.approx(0.2 - reach * 1.25**0.5, abs=1e-3)
+    assert numbers["upper_limit"] == pytest.approx(0.2 + reach * 1.25**0.5, abs=1e-3)
     assert numbers["mean_absolute_error"] == pytest.approx(0.2, abs=1e-5)
 
 

@@ -289,3 +289,16 @@ def test_time_points_may_come_as_an_enhanced_object_each(tmp_path: Path) -> None
 def test_a_series_that_nobody_chooses_from_is_loaded_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(Irregular, match="another image already lies"):
         load(write(tmp_path, echoes(2.46, 4.92)))
+
+
+def test_a_stack_may_come_in_several_enhanced_objects(tmp_path: Path) -> None:
+    values = np.random.default_rng(5).integers(0, 900, (8, 4, 5)).astype(np.int16)
+    images = frames(values, PLACE)
+    objects = renumbered([enhanced(images[:5], builders.ENHANCED_MR), enhanced(images[5:], builders.ENHANCED_MR)])
+
+    found = chosen(tmp_path, objects)
+
+    volume = assemble(found.header, found.stack)
+    np.testing.assert_array_equal(volume.voxels, values)
+    ends = [(frame.sop_instance_uid[-1], frame.number) for frame in volume.frames]
+    assert ends == [*(("1", n) for n in range(1, 6)), *(("2", n) for n in range(1, 4))]

@@ -14,11 +14,11 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from inference.imaging.pixels import stored_frames
-from inference.imaging.planes import _TAGS
+from inference.imaging.planes import READ
 from inference.imaging.scan import numbers_of, scan, tags_of
 from tests import builders
 
-WANTED = tags_of(_TAGS)
+WANTED = tags_of(READ)
 NUMBERS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "Rows", "SliceThickness")
 
 
@@ -55,14 +55,14 @@ def test_plain_files_are_read_as_pydicom_reads_them(tmp_path: Path, syntax: str)
 
     found = scan(path, WANTED)
 
-    expected = pydicom.dcmread(path, specific_tags=_TAGS)
+    expected = pydicom.dcmread(path, specific_tags=list(READ))
     assert found is not None
-    assert [e.tag for e in found.dataset] == [e.tag for e in expected if e.tag != 0x7FE00010]
-    for element in found.dataset:
+    assert [e.tag for e in found.dataset()] == [e.tag for e in expected if e.tag != 0x7FE00010]
+    for element in found.dataset():
         assert element.value == expected[element.tag].value, element.keyword
     for keyword in NUMBERS:
         value = expected[keyword].value
-        assert numbers_of(found.dataset, keyword) == tuple(map(float, value if hasattr(value, "__iter__") else [value]))
+        assert numbers_of(found, keyword) == tuple(map(float, value if hasattr(value, "__iter__") else [value]))
     [(index, pixels, padding)] = stored_frames(path, [0])
     np.testing.assert_array_equal(pixels, pydicom.dcmread(path).pixel_array)
     assert index == 0
@@ -80,8 +80,8 @@ def test_a_number_that_is_none_is_no_silence(tmp_path: Path) -> None:
 
     assert found is not None
     with pytest.raises(ValueError, match="ten"):
-        numbers_of(found.dataset, "RescaleSlope")
-    assert numbers_of(found.dataset, "PatientOrientation") is None
+        numbers_of(found, "RescaleSlope")
+    assert numbers_of(found, "PatientOrientation") is None
 
 
 def test_what_is_not_plain_is_left_to_pydicom(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_compressed_object_has_a_plain_header(tmp_path: Path) -> None:
     found = scan(path, WANTED)
 
     assert found is not None
-    assert found.dataset.ImagePositionPatient == ds.ImagePositionPatient
+    assert found.dataset().ImagePositionPatient == ds.ImagePositionPatient
     [(_, pixels, _)] = stored_frames(path, [0])
     np.testing.assert_array_equal(pixels, pydicom.dcmread(path).pixel_array)
 
@@ -123,7 +123,7 @@ def test_of_hostile_files_nothing_is_said_that_pydicom_does_not_say(shared_data:
             except (InvalidDicomError, EOFError, ValueError, RecursionError, OSError, LookupError):
                 continue
             found = scan(path, WANTED)
-            for element in found.dataset if found is not None else ():
+            for element in found.dataset() if found is not None else ():
                 compared += 1
                 assert str(element.value) == str(expected[element.tag].value), (path.name, element.keyword)
     assert compared > 200

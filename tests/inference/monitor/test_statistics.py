@@ -15,7 +15,7 @@ from inference.monitor.froc import (
     mean_sensitivity,
     sensitivity_interval,
 )
-from inference.monitor.rates import bootstrap, by_group, wilson
+from inference.monitor.rates import bootstrap, by_group, poisson, wilson
 from inference.monitor.roc import auc, auc_interval, kappa_interval, operating, roc, weighted_kappa, youden
 
 
@@ -147,3 +147,25 @@ def test_intervals_of_a_detector_hold_its_values() -> None:
     assert found.low <= found.value <= found.high
     false = false_positive_interval(series, 0.5)
     assert (false.value, false.low < 0.5 < false.high) == (0.5, True)
+
+
+def test_events_have_garwoods_exact_interval() -> None:
+    """Bounds of Ulm 1990 (Am J Epidemiol 131:373) for 0, 1 and 10 events."""
+    for events, low, high in ((0, 0.0, 3.689), (1, 0.0253, 5.572), (10, 4.795, 18.39)):
+        found = poisson(events, 20)
+        assert (20 * found.low, 20 * found.high) == (pytest.approx(low, rel=1e-3), pytest.approx(high, rel=1e-3))
+
+
+def test_no_false_positive_in_few_series_leaves_room_for_some() -> None:
+    quiet = [Marked(lesions=1, candidates=(Candidate(score=0.9, lesion=0),)) for _ in range(10)]
+    found = false_positive_interval(quiet, 0.5)
+    assert (found.value, found.low) == (0.0, 0.0)
+    assert found.high == pytest.approx(0.369, abs=1e-3)
+    one = [*quiet[1:], Marked(lesions=1, candidates=(Candidate(score=0.8, lesion=None),))]
+    assert false_positive_interval(one, 0.5).high > found.high
+
+
+def test_a_detector_that_found_every_lesion_may_still_miss_one() -> None:
+    perfect = [Marked(lesions=1, candidates=(Candidate(score=0.9, lesion=0),)) for _ in range(10)]
+    assert sensitivity_interval(perfect, 0.5).low == pytest.approx(wilson(10, 10).low)
+    assert mean_sensitivity(perfect).low == pytest.approx(wilson(10, 10).low)

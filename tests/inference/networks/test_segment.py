@@ -67,7 +67,7 @@ def test_labels_are_those_of_interpolating_every_class(
     )
     ready = opened(volume, network, Mixed())
 
-    mask = segment(ready, output, nothing, volume.voxel_ml)
+    (mask,) = segment(ready, output, nothing, volume.voxel_ml)
 
     bare = network.model_copy(update={"output": output})
     values = _maps(opened(volume, bare, Mixed()))
@@ -80,6 +80,29 @@ def test_labels_are_those_of_interpolating_every_class(
             expected[value >= 0.55] = number
     assert np.mean(mask == expected) > 0.998  # where two classes are equal to the last digit, either may win
     assert mask.shape == voxels.shape
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 999), back=st.sampled_from(["probabilities", "logits", "labels"]), same=st.booleans())
+def test_overlapping_segments_are_each_that_of_its_own_channel(seed: int, back: str, same: bool) -> None:
+    voxels = np.random.default_rng(seed).normal(size=(7, 9, 8)).astype(np.float32)
+    volume = volume_of(voxels, (1.0, 1.3, 1.1))
+    given_way: dict[str, Any] = {} if same else {"prepare": [{"do": "resample", "spacing": (1.2, 1.0, 0.8)}]}
+    numbers = (2, 3, 1)
+    together = output_of(activation="sigmoid", segments=numbers, threshold=0.52, back=back, overlapping=True)
+    found = segment(opened(volume, network_of(**given_way, output=together), Mixed()), together, nothing, 1.0)
+    for number in numbers:
+        alone = output_of(activation="sigmoid", segments=(1,), threshold=0.52, back=back)
+
+        class Only(torch.nn.Module):
+            """The channel alone."""
+
+            def forward(self, image: Tensor, at: int = numbers.index(number)) -> Tensor:
+                return Mixed()(image)[:, at : at + 1]  # type: ignore[no-any-return]
+
+        ready = opened(volume, network_of(**given_way, output=alone), Only())
+        (expected,) = segment(ready, alone, nothing, 1.0)
+        assert np.array_equal(np.logical_or.reduce([labels == number for labels in found]), expected > 0)
 
 
 def _maps(ready: Any) -> Any:
@@ -106,7 +129,7 @@ def test_the_volume_of_a_structure_survives_another_voxel_size(back: str) -> Non
         def forward(self, image: Tensor) -> Tensor:
             return torch.cat([50 - image, image - 50], dim=1) / 20
 
-    mask = segment(opened(volume, network, Bright()), output, nothing, volume.voxel_ml)
+    (mask,) = segment(opened(volume, network, Bright()), output, nothing, volume.voxel_ml)
 
     assert np.count_nonzero(mask) == pytest.approx(np.count_nonzero(ball), rel=0.01)
 
@@ -121,7 +144,7 @@ def test_what_was_cut_off_is_background() -> None:
         def forward(self, image: Tensor) -> Tensor:
             return torch.cat([image * 0 + 1, image * 0], dim=1)
 
-    mask = segment(opened(volume_of(voxels), network, First()), output, nothing, 0.001)
+    (mask,) = segment(opened(volume_of(voxels), network, First()), output, nothing, 0.001)
 
     assert (mask == np.where(voxels > 0, 2, 0)).all()
 

@@ -20,26 +20,20 @@ from tests.dicom_node.results.keeping import predict, receive, reported
 from tests.dicom_node.results.making import labels_on, ordered
 
 STUDY = f"{builders.ROOT}.0"
-NODE_TOML = """
-[node]
-data = "data"
+SECOND = """
+profile = "classic-pacs"
 [destinations.viewer]
 ae_title = "VIEWER"
 host = "127.0.0.1"
 port = 1
-[destinations.pacs]
-ae_title = "PACS"
-host = "127.0.0.1"
-port = 1
-profile = "classic-pacs"
 """
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "node.toml"
-    path.write_text(NODE_TOML, encoding="utf-8")
-    return path
+def config(config: Path) -> Path:
+    """The configuration with a second destination, the first being an older archive."""
+    config.write_text(config.read_text(encoding="utf-8") + SECOND, encoding="utf-8")
+    return config
 
 
 @pytest.fixture
@@ -115,7 +109,7 @@ def test_an_unknown_destination_is_named(config: Path) -> None:
     result = run("results", "resend", STUDY, "--to", "mars", "-c", str(config))
     assert isinstance(result.exception, Rejected)
     assert "no destination is named mars" in str(result.exception)
-    assert "known: viewer, pacs" in str(result.exception)
+    assert "known: pacs, viewer" in str(result.exception)
 
 
 def test_a_negative_reads_as_one(config: Path) -> None:
