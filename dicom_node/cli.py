@@ -33,9 +33,7 @@ _FUNCTIONS = {"import": "import_files"}  #: where the name is a word of Python
 class LazyGroup(ListedGroup):
     """Commands by name; the module of one is imported when it is asked for."""
 
-    def descriptions(self) -> dict[str, str]:
-        """See ListedGroup."""
-        return {name: COMMANDS[name][1] for name in COMMANDS if name not in HIDDEN}
+    descriptions = {name: line for name, (_, line) in COMMANDS.items() if name not in HIDDEN}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See click.Group."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from dicom_node.config import DestinationSection, NodeConfig
 from dicom_node.deliver.tls import Files
 from dicom_node.deliver.tls import load as load_files
-from storage import views
+from storage import views, workers
 from storage.facts.errors import Misconfigured, NodeError
 from storage.facts.task import State
 from storage.ledger import Ledger
@@ -178,6 +178,7 @@ def _contents(ledger: Ledger) -> Iterator[Check]:
     with ledger.read() as session:
         dead = views.tasks(session, states=[State.FAILED], limit=1000)
         latest = max((row.at for row in views.trail(session, limit=1)), default=0.0)
+        idle = [device for device in workers.devices(session) if not device.in_service]
     with ledger.begin_reading() as tx:
         rules = [rule for rule in tx.catalogue.rules() if rule.enabled]
     if latest > time.time() + 60:
@@ -191,6 +192,13 @@ def _contents(ledger: Ledger) -> Iterator[Check]:
         yield Check(
             what="dead letters", verdict=Verdict.WARNING, found=f"{len(dead)}, the latest: {dead[-1].reason}",
             todo="`dicom-node tasks list` shows them, `dicom-node tasks retry` tries again",
+        )  # fmt: skip
+    for device in idle:
+        since = datetime.fromtimestamp(device.since, UTC)
+        yield Check(
+            what="device", verdict=Verdict.WARNING,
+            found=f"{device.device} of {device.host} is out of service since {since:%Y-%m-%d %H:%M} UTC: {device.why}",
+            todo="the worker tries it again by itself; until then its models wait, or run on another slot",
         )  # fmt: skip
     if not rules:
         yield Check(

@@ -191,7 +191,7 @@ def _await(to: Destination, process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(nodelay: bool) -> list[str]:
-    return ["env", f"TCPNODELAY={int(nodelay)}"]
+    return ["env", f"TCP_NODELAY={int(nodelay)}"]
 
 
 def shares(files: Sequence[Outgoing], associations: int) -> list[list[Outgoing]]:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import click
 
 
 class ListedGroup(click.Group):
-    """Give :meth:`descriptions`; :meth:`click.Group.get_command` is the subclass's to load one command by its name."""
+    """A subclass gives ``descriptions`` and loads one command by its name: :meth:`click.Group.get_command`."""
 
-    def descriptions(self) -> Mapping[str, str]:
-        """One line on each command that is shown, by name, in the order of the list."""
-        raise NotImplementedError
+    #: One line on each command that is shown, by name, in the order of the list.
+    descriptions: ClassVar[Mapping[str, str]] = {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See click.Group."""
         del ctx
-        return list(self.descriptions())
+        return list(self.descriptions)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click.Group."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl(list(self.descriptions().items()))
+            formatter.write_dl(list(self.descriptions.items()))

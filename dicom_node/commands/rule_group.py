@@ -42,9 +42,7 @@ COMMANDS: dict[str, str] = {
 class RuleGroup(ListedGroup):
     """The group of dicom_node.commands.rules, loaded only when more than the plain list is asked for."""
 
-    def descriptions(self) -> dict[str, str]:
-        """See ListedGroup."""
-        return COMMANDS
+    descriptions = COMMANDS
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See click.Group."""

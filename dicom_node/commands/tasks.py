@@ -10,13 +10,13 @@ import click
 from dicom_node.commands.opening import open_ledger, operator
 from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, table
-from storage import views
+from storage import views, workers
 from storage.facts.task import State
 
 
 @click.group()
 def tasks() -> None:
-    """Show what is queued, running or dead; retry dead letters."""
+    """Show what is queued, running or dead, and how fast it goes; retry dead letters."""
 
 
 @tasks.command("list")
@@ -72,6 +72,23 @@ def cancel(path: Path, task_id: int) -> None:
     with open_ledger(path) as ledger, ledger.begin(operator()) as tx:
         tx.queue.cancel(task_id)
     click.echo(f"task {task_id} is cancelled")
+
+
+@tasks.command()
+@config_option
+@click.option("--hours", default=24.0, show_default=True, help="Of runs that ended in this time.")
+def pace(path: Path, hours: float) -> None:
+    """How long the runs of each package took, and how long they waited for a slot."""
+    with open_ledger(path) as ledger, ledger.read() as session:
+        found = workers.rates(session, time.time() - 3600 * hours)
+    if not found:
+        click.echo(f"no run ended in the last {hours:g} hours")
+        return
+    rows = [
+        [f"{r.package}@{r.version}", str(r.runs), f"{r.seconds:.1f} s", f"{r.longest:.1f} s", f"{r.waited:.1f} s"]
+        for r in found
+    ]
+    table(["PACKAGE", "RUNS", "MEAN", "LONGEST", "WAITED (MEAN)"], rows)
 
 
 def _due(task: views.TaskView, now: float) -> str:

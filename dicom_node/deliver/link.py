@@ -98,7 +98,6 @@ class Link:
     def receive(self, seconds: float) -> tuple[int, bytes]:
         """The next PDU: its type and what follows its header. Raises Transient, Silent after so many seconds."""
         deadline = time.monotonic() + seconds
-        self._acknowledge()
         kind, length = _HEADER.unpack(self._exactly(6, deadline, seconds))
         if length > (self._to.max_pdu if kind == 4 else ASSOCIATE_BYTES):
             raise Transient(f"{self._to} sent a PDU of {length} bytes, more than agreed: is it a DICOM port?")
@@ -109,6 +108,7 @@ class Link:
         while len(self._ahead) < size:
             try:
                 self._wait_at_most(patience)
+                self._acknowledge()
                 got = self._socket.recv(max(size - len(self._ahead), AHEAD_BYTES))
             except TimeoutError as error:
                 raise Silent(f"{self._to} gave no answer within {seconds:g} s: look whether it hangs, "
@@ -129,7 +129,7 @@ class Link:
             self._timeout = seconds
 
     def _acknowledge(self) -> None:
-        """Acknowledge at once: a peer that leaves Nagle's algorithm on holds its answer back until then."""
+        """Acknowledge what came: a peer with Nagle's algorithm holds back the rest of its answer until then, 40 ms."""
         if hasattr(socket, "TCP_QUICKACK"):
             try:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

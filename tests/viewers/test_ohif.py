@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,9 @@ from pydicom.misc import is_dicom
 
 from dicom_node.demo import phantom
 from dicom_node.results import profiles
-from inference.packages.package import open_package
+from inference.packages.package import Package, open_package
 from inference.packages.store import SHIPPED
-from inference.pipeline import Request, predict
+from inference.pipeline import Outcome, Request, predict
 from inference.training.series import write_series
 from storage.facts.prediction import Array, Presence, Status
 from tests import builders
@@ -218,17 +218,11 @@ def chest(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_the_lungs_of_the_shipped_package_are_shown(desk: Desk, chest: list[Path]) -> None:
     sources = [dcmread(path) for path in chest]
-    package = open_package(SHIPPED / "ct-lung-densitometry")
-    study_uid, series_uid = str(sources[0].StudyInstanceUID), str(sources[0].SeriesInstanceUID)
-    request = Request(key="k", study_uid=study_uid, series_uid=series_uid, revision=1, paths=tuple(chest))
-    outcome = predict(request, package)
-    assert outcome.prediction.status is Status.SUCCEEDED, outcome.prediction.reason
+    outcome, planes = masked(open_package(SHIPPED / "ct-lung-densitometry"), sources, chest)
     assert outcome.mask is not None
-    ordered = {str(ds.SOPInstanceUID): ds for ds in sources}
-    planes = [ordered[frame.sop_instance_uid] for frame in outcome.mask_frames]
     prediction = with_mask(outcome)
     desk.store(sources, results(prediction, outcome.mask, sources))
-    with desk.browser.study(study_uid, "lungs") as viewer:
+    with desk.browser.study(prediction.study_uid, "lungs") as viewer:
         viewer.show("SEG")
         for segment in prediction.segments:
             point = inside(outcome.mask, segment.number, planes)
@@ -242,10 +236,7 @@ def test_the_lungs_of_the_shipped_package_are_shown(desk: Desk, chest: list[Path
 def test_the_nodules_of_the_shipped_package_are_shown(desk: Desk, tmp_path: Path) -> None:
     written = write_series(tmp_path, seed=9_000_002, nodules=2)
     sources = [dcmread(path) for path in written.paths]
-    study_uid, series_uid = str(sources[0].StudyInstanceUID), str(sources[0].SeriesInstanceUID)
-    request = Request(key="n", study_uid=study_uid, series_uid=series_uid, revision=1, paths=written.paths)
-    outcome = predict(request, open_package(SHIPPED / "phantom-nodule"))
-    assert outcome.prediction.status is Status.SUCCEEDED, outcome.prediction.reason
+    outcome = analysed(open_package(SHIPPED / "phantom-nodule"), sources, written.paths)
     assert len(outcome.prediction.detections) == 2
     kept: dict[str, bytes] = {}
 
@@ -258,7 +249,7 @@ def test_the_nodules_of_the_shipped_package_are_shown(desk: Desk, tmp_path: Path
 
     prediction = outcome.kept(put)
     desk.store(sources, results(prediction, outcome.mask, sources, read=read))
-    with desk.browser.study(study_uid, "nodules") as viewer:
+    with desk.browser.study(prediction.study_uid, "nodules") as viewer:
         viewer.show("SR")
         score = f": {prediction.detections[0].score:.2f} 1"
         assert viewer.until(lambda: score in viewer.annotations()), (score, viewer.annotations())
@@ -283,16 +274,11 @@ def test_the_brain_of_a_real_head_is_shown(desk: Desk, head: list[Path], shared_
     if models is None:
         pytest.skip("the weights of deepbet are not here")
     sources = [dcmread(path) for path in head]
-    study_uid, series_uid = str(sources[0].StudyInstanceUID), str(sources[0].SeriesInstanceUID)
-    request = Request(key="h", study_uid=study_uid, series_uid=series_uid, revision=1, paths=tuple(head))
-    outcome = predict(request, open_package(SHIPPED / "brain-t1", models))
-    assert outcome.prediction.status is Status.SUCCEEDED, outcome.prediction.reason
+    outcome, planes = masked(open_package(SHIPPED / "brain-t1", models), sources, head)
     assert outcome.mask is not None
-    ordered = {str(ds.SOPInstanceUID): ds for ds in sources}
-    planes = [ordered[frame.sop_instance_uid] for frame in outcome.mask_frames]
     prediction = with_mask(outcome)
     desk.store(sources, results(prediction, outcome.mask, sources))
-    with desk.browser.study(study_uid, "brain") as viewer:
+    with desk.browser.study(prediction.study_uid, "brain") as viewer:
         point = inside(outcome.mask, 1, planes)
         assert viewer.until(lambda: viewer.is_grey(point))  # OHIF fails if the stack is replaced while it is loaded
         viewer.show("SEG")
@@ -300,7 +286,8 @@ def test_the_brain_of_a_real_head_is_shown(desk: Desk, head: list[Path], shared_
         corner = place(planes[len(planes) // 2], 4, 4)
         assert viewer.until(lambda: viewer.is_grey(corner))  # its slice may still be on the way
         assert viewer.faults == []
-    with desk.browser.study(study_uid, "brain-report") as viewer:  # OHIF fails if it still loads the mask of 384 images
+    # A session of its own: OHIF fails if it still loads the mask of 384 images.
+    with desk.browser.study(prediction.study_uid, "brain-report") as viewer:
         viewer.show("SR")
         volume = f"Volume {prediction.segments[0].measurements[0].value:.0f} mL"
         assert viewer.until(lambda: volume in viewer.words()), (volume, viewer.words()[-500:])
@@ -311,3 +298,20 @@ def test_the_brain_of_a_real_head_is_shown(desk: Desk, head: list[Path], shared_
 def is_dicom_file(path: Path) -> bool:
     """Whether it is one."""
     return path.is_file() and is_dicom(path)
+
+
+def analysed(package: Package, sources: Sequence[Dataset], paths: Sequence[Path]) -> Outcome:
+    """What a package says of a series, which it must take."""
+    first = sources[0]
+    study_uid, series_uid = str(first.StudyInstanceUID), str(first.SeriesInstanceUID)
+    request = Request(key="k", study_uid=study_uid, series_uid=series_uid, revision=1, paths=tuple(paths))
+    outcome = predict(request, package)
+    assert outcome.prediction.status is Status.SUCCEEDED, outcome.prediction.reason
+    return outcome
+
+
+def masked(package: Package, sources: Sequence[Dataset], paths: Sequence[Path]) -> tuple[Outcome, list[Dataset]]:
+    """The same, and the source of each plane of its mask."""
+    outcome = analysed(package, sources, paths)
+    ordered = {str(ds.SOPInstanceUID): ds for ds in sources}
+    return outcome, [ordered[frame.sop_instance_uid] for frame in outcome.mask_frames]

@@ -44,3 +44,17 @@ def test_a_node_that_takes_no_stow_is_said_so(tmp_path: Path) -> None:
 
     with pytest.raises(Misconfigured, match="cannot be stored to by STOW-RS"):
         bench_stow.send_by_stow(files, nobody, 1, bench_parties.free_port())
+
+
+@pytest.mark.skipif(bench_parties.program("storescp") is None, reason="DCMTK is not installed")
+@pytest.mark.parametrize("nodelay", [True, False])
+def test_dcmtk_is_measured_with_and_without_the_algorithm_of_nagle(tmp_path: Path, nodelay: bool) -> None:
+    storescp = bench_parties.program("storescp")
+
+    def logging(folder: Path, port: int) -> list[str]:
+        return ["sh", "-c", f"exec {storescp} -d -od {folder} {port} > {folder}/log 2>&1"]
+
+    with bench_parties.started(bench_parties.Party(name="storescp", command=logging), tmp_path, nodelay=nodelay):
+        pass  # it has answered a C-ECHO by then
+
+    assert ("disabling Nagle algorithm" in (tmp_path / "log").read_text(encoding="utf-8")) is nodelay

@@ -20,7 +20,9 @@ from dicom_node.config import load
 from storage.facts.errors import Misconfigured
 from storage.facts.task import Kind, Next
 from storage.ledger import Ledger
+from tests import builders
 from tests.dicom_node.commands.conftest import NODE_TOML, Run
+from tests.storage.series import arrive
 
 
 def test_config_check_names_every_fault_with_the_nearest_key(run: Run, tmp_path: Path) -> None:
@@ -86,6 +88,25 @@ def test_a_task_is_cancelled(run: Run, node_ledger: Ledger) -> None:
     assert "cancelled" in run("tasks", "list", "--all").output
 
 
+def test_the_pace_of_each_package_is_shown(run: Run, node_ledger: Ledger) -> None:
+    nothing = run("tasks", "pace").output
+    said = builders.prediction(builders.slices(), builders.two_blobs(), key="run")
+    with node_ledger.begin("worker") as tx:
+        arrive(tx, said.series_uid, said.study_uid)
+        tx.queue.enqueue(Next(kind=Kind.INFER, key="run", payload={}, series_uid=said.series_uid))
+        task = tx.queue.claim([Kind.INFER], 30)
+        assert task is not None
+        tx.predictions.save(said)
+        tx.queue.finish(task)
+    shown = run("tasks", "pace", "--hours", "1").output.splitlines()
+
+    assert "no run ended in the last 24 hours" in nothing
+    assert shown[0].split() == ["PACKAGE", "RUNS", "MEAN", "LONGEST", "WAITED", "(MEAN)"]
+    package = f"{said.algorithm.package}@{said.algorithm.version}"
+    assert shown[1].split()[:2] == [package, "1"]
+    assert shown[1].count(" s") == 3
+
+
 def test_the_trail_is_shown_for_a_study_and_verified(run: Run, node_ledger: Ledger) -> None:
     with node_ledger.begin("alice") as tx:
         tx.trail.append("looked", study="1.2.3", why="to see")
@@ -127,6 +148,20 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(run: Run, config: Pa
     assert "destination pacs: PACS at 127.0.0.1:1" in result.output
     assert "nothing listens there" in result.output
     assert "Traceback" not in result.output
+
+
+def test_the_doctor_names_a_device_that_is_out_of_service_until_it_comes_back(run: Run, node_ledger: Ledger) -> None:
+    with node_ledger.begin("worker") as tx:
+        tx.trail.append("device in service", device="cpu", host="reading-room", why="it started")
+        tx.trail.append("device out of service", outcome=8, device="cuda:1", host="reading-room", why="it hangs")
+    told = [line for line in run("doctor").output.splitlines() if " device: " in line]
+    with node_ledger.begin("worker") as tx:
+        tx.trail.append("device in service", device="cuda:1", host="reading-room", why="it started")
+
+    assert len(told) == 1
+    assert "cuda:1 of reading-room is out of service since" in told[0]
+    assert told[0].endswith("UTC: it hangs")
+    assert " device: " not in run("doctor").output
 
 
 def test_the_doctor_counts_what_waits_for_the_ledger_and_what_could_not_be_read_again(run: Run, config: Path) -> None:
