@@ -145,12 +145,16 @@ def test_a_pacs_forwards_by_itself_and_gets_the_results_once(start: Archive, tmp
     assert seconds < 1.0
 
 
-def test_what_the_pacs_has_and_the_node_lacks_is_fetched(start: Archive, tmp_path: Path) -> None:
-    study = a_study(tmp_path, 2)
+def send_with_a_gap(start: Archive, study: Study, to_node: int) -> None:
+    """All of it to the archive, only so many objects to the node, and wait for its result."""
     start.send(study, calling=NODE)  # not forwarded: it seems to come from the node
-    start.send(study, calling="ORTHANC", to_node=70)
+    start.send(study, calling="ORTHANC", to_node=to_node)
     wait_for(start.session, study.study_uid)
 
+
+def test_what_the_pacs_has_and_the_node_lacks_is_fetched(start: Archive, tmp_path: Path) -> None:
+    study = a_study(tmp_path, 2)
+    send_with_a_gap(start, study, 70)
     with start.session.ledger.read() as reading:
         [series] = views.study_series(reading, study.study_uid)
     assert series.instances == 100
@@ -161,10 +165,7 @@ def test_what_the_pacs_has_and_the_node_lacks_is_fetched(start: Archive, tmp_pat
 
 def test_a_few_objects_that_lack_are_fetched_alone(start: Archive, tmp_path: Path) -> None:
     study = a_study(tmp_path, 5)
-    start.send(study, calling=NODE)  # not forwarded: it seems to come from the node
-    start.send(study, calling="ORTHANC", to_node=97)
-    wait_for(start.session, study.study_uid)
-
+    send_with_a_gap(start, study, 97)
     with start.session.ledger.read() as reading:
         [series] = views.study_series(reading, study.study_uid)
         received = [row for row in views.trail(reading, study=study.study_uid) if row.action == "instances received"]
