@@ -73,6 +73,10 @@ def rules() -> None:
 @click.pass_context
 def list_rules(ctx: click.Context, path: Path, draft: bool, as_json: bool) -> None:
     """List the rules in force, in their order of evaluation; with --draft, as they shall become."""
+    if not path.exists():
+        from dicom_node.commands.opening import read_config  # the full commands would be loaded first, for a second
+
+        read_config(path)
     shown = None if draft else _glance(path)
     if shown is not None:
         print_rules(shown, as_json)
