@@ -260,11 +260,11 @@ class WorkersSection(Settings):
     threads: int = Field(default=0, ge=0)
     """CPU threads per worker. Default 0: as many as the machine has, divided among the workers."""
     trusted_keys: Path | None = None
-    """Folder of public keys (Ed25519, PEM) whose signatures on packages are believed; relative to the configuration
-    file, and not below the models folder. Default none."""
+    """Folder of public keys (Ed25519, PEM) of signed packages; from this file, and not below models. Default none."""
     require_signature: bool = False
-    """Refuse packages that no trusted key signed; shipped ones are part of the product. Default false: few makers sign
-    today."""
+    """Refuse packages that no trusted key signed, but for shipped ones. Default false: few makers sign today."""
+    decoders: int = Field(default=1, ge=0, le=64)
+    """Processes a worker that decode compressed slices while others still arrive. Default 1; 0: runs decode alone."""
     device: str = "auto"
     """Torch device: auto (default: a GPU if there is one), cpu, cuda, cuda:0 …"""
 
@@ -294,8 +294,7 @@ class UpkeepSection(Settings):
     """What the clock does."""
 
     keep_days: float = Field(default=14.0, ge=0)
-    """Received images and results are removed when their study was quiet this long, days; 0 keeps all.
-    Default 14: the PACS is the archive."""
+    """Images and results go when their study was quiet so long, days; 0: none. Default 14: the PACS is the archive."""
     verify_hours: float = Field(default=24.0, gt=0)
     """How often the audit trail is re-computed, hours. Default 24."""
 
@@ -364,6 +363,7 @@ def worker_settings(config: NodeConfig) -> dict[str, Any]:
         "models": str(workers.models),
         "threads": workers.threads or max((os.cpu_count() or 1) // max(workers.count, 1), 1),
         "device": workers.device,
+        "decoders": workers.decoders,
         "trusted_keys": None if workers.trusted_keys is None else str(workers.trusted_keys),
         "require_signature": workers.require_signature,
         "slots.devices": list(config.slots.devices),

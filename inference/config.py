@@ -63,6 +63,8 @@ class WorkerConfig(Settings):
     """Folder with model packages and weights."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for torch, divided among the slots. Default 0: as many as the machine has."""
+    decoders: int = Field(default=1, ge=0, le=64)
+    """Processes that decode compressed slices while others of their series still arrive. Default 1; 0: none."""
     device: str = "auto"
     """Torch device: auto (default: a slot on each GPU if there is one, else on the CPU), cpu, cuda, cuda:0 …"""
     slots: SlotsSection = SlotsSection()

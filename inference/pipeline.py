@@ -41,6 +41,7 @@ class Request:
     paths: tuple[Path, ...]
     inputs: tuple[Input, ...] = ()  #: further series
     missing: tuple[tuple[str, str], ...] = ()  #: roles that no series was found for, and why
+    decoded: Path | None = None  #: the folder of pixels that were decoded while slices still arrived
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,10 +100,10 @@ class _Run:
     def attempt(self, runtime: Runtime) -> Outcome:
         manifest = self._package.manifest
         with self._step("judge"), _not_attempted():
-            chosen = choose(manifest, read_headers(self._request.paths))
+            chosen = choose(manifest, read_headers(self._request.paths, self._request.decoded))
             self._warnings = chosen.warnings
         with self._step("load"), _not_attempted():
-            volume = assemble(chosen.header, chosen.stack)
+            volume = assemble(chosen.header, chosen.stack, self._request.decoded)
         if manifest.inputs or self._request.inputs:
             with self._step("align"), _not_attempted():
                 volume = self._joined(volume, runtime)

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from inference.arriving import LedgerArrivals
 from inference.config import WorkerConfig
+from inference.executors.ahead import Ahead, Plan
 from inference.executors.keeper import DeviceNews, Keeper
 from inference.executors.link import COMMAND
 from inference.executors.pool import Pool, Site
@@ -57,6 +59,7 @@ class Worker:
         self._registering, self._looked_at = threading.Lock(), 0
         run = ledger.data / "run"
         self._site = Site(scratch=run / "scratch", costs=run / f"costs-{this_host()}.json", command=slot)
+        self._decoded = run / "decoded"
         self._reasons: dict[int, Code] = {}  #: of the last failure of a task, where it has a code
 
     def register(self) -> Sequence[str]:
@@ -89,6 +92,10 @@ class Worker:
         pool = Pool(self._config, self._packages, self._site, self._tell)
         loops = {f"slot {keeper.number}": partial(self._serve, pool, keeper, stop) for keeper in pool.keepers}
         loops["lookout"] = partial(self._look_out, pool, stop)
+        if self._config.decoders:
+            arrivals = LedgerArrivals(self._ledger, self._packages)
+            plan = Plan(folder=self._decoded, number=self._config.decoders, arrivals=arrivals)
+            loops["decoding"] = partial(Ahead(plan).run, stop)
         threads = [threading.Thread(target=_ending, args=(loop, stop), name=name) for name, loop in loops.items()]
         for thread in threads:
             thread.start()
@@ -273,7 +280,7 @@ class Worker:
         chosen = {
             str(role): Input(
                 role=str(role), series_uid=str(each["series"]), revision=int(each["revision"]),
-                paths=self._paths(str(each["series"]), each["instances"]),
+                paths=self._paths(str(each["series"]), each["instances"]), decoded=self._decoded,
             )
             for role, each in payload.get("inputs", {}).items()
         }  # fmt: skip
@@ -287,6 +294,7 @@ class Worker:
             paths=self._paths(task.series_uid or "", payload.get("instances")),
             inputs=tuple(each for each in chosen.values() if each.paths),
             missing=tuple(missing.items()),
+            decoded=self._decoded,
         )
 
     def _paths(self, series_uid: str, instances: int | None) -> tuple[Path, ...]:

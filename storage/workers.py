@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,10 @@ from storage.facts.prediction import Prediction
 from storage.facts.result import Kept
 from storage.facts.task import Kind, State
 from storage.facts.wire import from_json
-from storage.tables import AuditRow, PredictionRow, TaskRow
+from storage.tables import AuditRow, InstanceRow, PredictionRow, SeriesRow, TaskRow
 
+#: Work that stands before a run, or is one.
+_BEFORE = (Kind.ASSEMBLE, Kind.ROUTE, Kind.CHOOSE, Kind.INFER)
 COMPARED = "versions compared"  #: action of the trail: two versions of a package spoke of the same series
 
 
@@ -51,6 +54,33 @@ class AgreementView:
     dice: dict[str, float]  #: mean by segment
     differences: dict[str, float]  #: mean by measurement, second less first
     same_presence: dict[str, float]  #: part of the series, by condition
+
+
+def awaited_series(session: Session) -> list[str]:
+    """Series that a run is asked for, or may be: they still arrive, are routed, or some model has yet to speak."""
+    query = select(TaskRow.kind, TaskRow.series_uid, TaskRow.study_uid, TaskRow.payload).where(
+        TaskRow.state.in_([State.WAITING.value, State.RUNNING.value]), TaskRow.kind.in_([k.value for k in _BEFORE])
+    )
+    found: dict[str, None] = {}
+    studies = []
+    for kind, series_uid, study_uid, payload in session.execute(query.order_by(TaskRow.id)):
+        if kind == Kind.CHOOSE:
+            studies.append(study_uid)
+        elif series_uid:
+            found[series_uid] = None
+        found |= {str(each["series"]): None for each in payload.get("inputs", {}).values()}
+    if studies:
+        found |= dict.fromkeys(session.scalars(select(SeriesRow.series_uid).where(SeriesRow.study_uid.in_(studies))))
+    return list(found)
+
+
+def files_of(session: Session, series: Collection[str], most: int | None = None) -> dict[str, list[str]]:
+    """The objects of some series, as places in the data folder, in the order of arrival; at most so many."""
+    query = select(InstanceRow.series_uid, InstanceRow.path).where(InstanceRow.series_uid.in_(list(series)))
+    found: dict[str, list[str]] = {}
+    for series_uid, path in session.execute(query.order_by(InstanceRow.received_at).limit(most)):
+        found.setdefault(series_uid, []).append(path)
+    return found
 
 
 def devices(session: Session) -> list[DeviceView]:

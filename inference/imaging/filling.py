@@ -26,10 +26,12 @@ def is_exact(plane: Plane) -> bool:
     return plane.slope == 1 and plane.intercept.is_integer() and abs(plane.intercept) <= 32768
 
 
-def fill(voxels: Pixels, planes: Sequence[Plane], *, is_ct: bool) -> None:
+def fill(voxels: Pixels, planes: Sequence[Plane], *, is_ct: bool, decoded: Path | None = None) -> None:
     """Real-world values of each plane at its place of ``voxels`` (planes, rows, columns): int16 HU, or float32.
 
-    Padding becomes air in CT, else 0. Raises Irregular where pixels cannot be read, Transient where a file is gone.
+    What has to be decoded is taken from the end: who decodes ahead of runs, into the folder ``decoded``, comes from the
+    other side. Padding becomes air in CT, else 0. Raises Irregular where pixels cannot be read, Transient where a file
+    is gone.
     """
     groups = [range(first, min(first + TOGETHER, len(planes))) for first in range(0, len(planes), TOGETHER)]
 
@@ -39,8 +41,8 @@ def fill(voxels: Pixels, planes: Sequence[Plane], *, is_ct: bool) -> None:
 
     with ThreadPoolExecutor(READERS) as readers:
         left = [place for some in readers.map(straight, groups) for place in some]
-    for path, places in _by_file(planes, left).items():
-        for index, pixels, padding in stored_frames(path, list(places)):
+    for path, places in reversed(_by_file(planes, left).items()):
+        for index, pixels, padding in stored_frames(path, list(places), decoded):
             place = places[index]
             _rescale(pixels, planes[place], voxels[place], is_ct=is_ct)
             _pad(voxels[place], padding, is_ct=is_ct)

@@ -1,4 +1,7 @@
-"""Native (uncompressed) pixels: where they lie in a file and how they are stored (PS3.5 8.1, A.4)."""
+"""Native (uncompressed) pixels: where they lie in a file and how they are stored (PS3.5 8.1, A.4).
+
+Those of a compressed object may lie in a file of their own, decoded before a run asked for them: see ``decoded``.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +62,7 @@ class Native:
     columns: int
     bits: Bits
     padding: tuple[int, int] | None  #: least and greatest stored value that is padding (PS3.3 C.7.5.1.1.2)
+    file: Path | None = None  #: that holds them, where it is not the object's own
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -73,7 +77,7 @@ class Native:
         wanted, done = into.data.cast("B"), 0
         at = self.offset + index * len(wanted)
         try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self.file or path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -97,23 +101,67 @@ class Read:
     native: Native | None  #: None where the pixels have to be left to pydicom
 
 
-def read_object(path: Path, keywords: tuple[str, ...]) -> Read:
-    """Some attributes of one object, and where its pixels lie. Raises as pydicom does."""
+def read_object(path: Path, keywords: tuple[str, ...], decoded: Path | None = None) -> Read:
+    """Some attributes of one object, and where its pixels lie. Raises as pydicom does.
+
+    ``decoded``: the folder of pixels that were decoded ahead.
+    """
     scanned = scan(path, tags_of(keywords))
     if scanned is not None:
-        return Read(header=scanned, native=_native(scanned, scanned.syntax, scanned.pixels, scanned.length))
+        native = _native(scanned, scanned.syntax, scanned.pixels, scanned.length)
+        return Read(header=scanned, native=native or _decoded(scanned, path, decoded))
     with path.open("rb") as file:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
         syntax = UID(getattr(dataset.file_meta, "TransferSyntaxUID", None) or "")
         implicit = syntax == ImplicitVRLittleEndian
         start, length = pixels_at(file, implicit=implicit) if implicit or syntax in _PLAIN else (None, 0)
-    return Read(header=dataset, native=_native(dataset, syntax, start, length))
+    native = _native(dataset, syntax, start, length)
+    return Read(header=dataset, native=native or _decoded(dataset, path, decoded))
 
 
 def _native(source: Source, syntax: UID, pixels: int | None, length: int) -> Native | None:
     """``pixels``: where the value of PixelData begins, ``length`` what is stated of it, both in bytes."""
-    if pixels is None or syntax not in _PLAIN:
+    shape = None if pixels is None or syntax not in _PLAIN else _shape(source)
+    if pixels is None or shape is None or shape.bytes > length:
         return None
+    return Native(offset=pixels, rows=shape.rows, columns=shape.columns, bits=shape.bits, padding=shape.padding)
+
+
+def place_of(decoded: Path, path: Path) -> Path:
+    """Where the decoded pixels of an object lie: all frames one after another, as a native object would hold them.
+
+    Objects of a series have a folder to themselves.
+    """
+    return decoded / path.parent.name / f"{path.name}.pixels"
+
+
+def _decoded(source: Source, path: Path, decoded: Path | None) -> Native | None:
+    """The pixels of a compressed object where they were decoded ahead, whole and as its header describes them."""
+    if decoded is None:
+        return None
+    shape, file = _shape(source), place_of(decoded, path)
+    try:
+        if shape is None or file.stat().st_size != shape.bytes:
+            return None
+    except OSError:
+        return None
+    given = shape.bits.allocated  # decoders leave nothing beside the pixel
+    bits = Bits(allocated=given, stored=given, high=given - 1, signed=shape.bits.signed)
+    return Native(offset=0, rows=shape.rows, columns=shape.columns, bits=bits, padding=shape.padding, file=file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """What a header says of grey-scale pixels."""
+
+    bytes: int
+    rows: int
+    columns: int
+    bits: Bits
+    padding: tuple[int, int] | None
+
+
+def _shape(source: Source) -> _Shape | None:
     try:
         given = [numbers_of(source, keyword) for keyword in SHAPE]
         frames = numbers_of(source, "NumberOfFrames") or (1.0,)
@@ -125,10 +173,10 @@ def _native(source: Source, syntax: UID, pixels: int | None, length: int) -> Nat
     rows, columns, allocated, stored, high, samples, signed = (int(one[0]) for one in given if one)
     plain = allocated in (8, 16) and 0 < stored <= high + 1 <= allocated and (samples, signed >> 1) == (1, 0)
     size = int(frames[0]) * rows * columns * allocated // 8
-    if not plain or not 0 < size <= length:
+    if not plain or size <= 0:
         return None
     bits = Bits(allocated=allocated, stored=stored, high=high, signed=bool(signed))
-    return Native(offset=pixels, rows=rows, columns=columns, bits=bits, padding=padding_of(bits, *padding))
+    return _Shape(bytes=size, rows=rows, columns=columns, bits=bits, padding=padding_of(bits, *padding))
 
 
 def padding_of(bits: Bits, value: tuple[float, ...] | None, limit: tuple[float, ...] | None) -> tuple[int, int] | None:

@@ -51,13 +51,16 @@ _PLUGINS: dict[UID, str] = {
 }
 
 
-def stored_frames(path: Path, indices: list[int]) -> Iterator[tuple[int, Pixels, Pixels | None]]:
+def stored_frames(
+    path: Path, indices: list[int], decoded: Path | None = None
+) -> Iterator[tuple[int, Pixels, Pixels | None]]:
     """Stored values of some frames (0-based) of one object, each with the mask of its padding, if it has any.
 
-    Raises Irregular where pixels are missing, in colour or undecodable, Transient where the file is gone.
+    ``decoded``: the folder of pixels that were decoded ahead. Raises Irregular where pixels are missing, in colour or
+    undecodable, Transient where the file is gone.
     """
     with reading(path, "the pixels"):
-        native = read_object(path, _DESCRIBED).native
+        native = read_object(path, _DESCRIBED, decoded).native
         for number, index in enumerate(indices):
             pixels = None if native is None else _native(path, native, index)
             if pixels is None or native is None:
@@ -84,10 +87,33 @@ def _decoded(path: Path, indices: list[int]) -> Iterator[tuple[int, Pixels, Pixe
     bits = Bits(allocated=allocated, stored=stored, high=high, signed=dataset.PixelRepresentation == 1)
     padding = padding_of(bits, *(numbers_of(dataset, keyword) for keyword in PADDING))
     syntax = dataset.file_meta.TransferSyntaxUID
-    decoder = get_decoder(syntax)
-    frames = decoder.iter_array(dataset, indices=indices, decoding_plugin=_PLUGINS.get(syntax, ""))
-    for index, (found, _) in zip(indices, frames, strict=True):
-        if found.shape != (dataset.Rows, dataset.Columns):
-            raise ValueError("the decoded matrix is not the stated one")
+    for index, found in zip(indices, _frames(dataset, indices), strict=True):
         pixels = found if syntax.is_compressed else bits.only(found)
         yield index, pixels, masked(pixels, padding)
+
+
+def compressed_frames(path: Path) -> Iterator[Pixels]:
+    """The stored values of every frame of a compressed object, in order.
+
+    Raises Irregular where they are not grey-scale, or not what the header describes, Transient where the file is gone.
+    """
+    with reading(path, "the pixels"):
+        dataset = pydicom.dcmread(path)
+        signed, allocated = dataset.PixelRepresentation == 1, int(dataset.BitsAllocated)
+        if dataset.get("SamplesPerPixel", 1) != 1 or not dataset.file_meta.TransferSyntaxUID.is_compressed:
+            raise Irregular(
+                NOT_SUPPORTED, f"Image {dataset.get('SOPInstanceUID')} has no compressed grey-scale pixels."
+            )
+        for found in _frames(dataset, list(range(int(dataset.get("NumberOfFrames") or 1)))):
+            if (found.dtype.kind == "i", found.itemsize * 8) != (signed, allocated):
+                raise ValueError("the decoded values are not the stated ones")
+            yield found
+
+
+def _frames(dataset: pydicom.Dataset, indices: list[int]) -> Iterator[Pixels]:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    frames = get_decoder(syntax).iter_array(dataset, indices=indices, decoding_plugin=_PLUGINS.get(syntax, ""))
+    for found, _ in frames:
+        if found.shape != (dataset.Rows, dataset.Columns):
+            raise ValueError("the decoded matrix is not the stated one")
+        yield found

@@ -105,14 +105,17 @@ class Headers:
         return whole
 
 
-def read_headers(paths: Sequence[Path]) -> Headers:
-    """Headers of every object. Raises Irregular when none is there or one is unreadable, Transient when one is gone."""
+def read_headers(paths: Sequence[Path], decoded: Path | None = None) -> Headers:
+    """Headers of every object; ``decoded``: the folder of pixels that were decoded ahead.
+
+    Raises Irregular when none is there or one is unreadable, Transient when one is gone.
+    """
     if not paths:
         raise Irregular(INCOMPLETE, "The series has no images.")
     objects = []
     for path in paths:
         with reading(path, "the header"):
-            objects.append((path, read_object(path, READ)))
+            objects.append((path, read_object(path, READ, decoded)))
     middle = paths[len(paths) // 2]
     with reading(middle, "the header"):
         representative = pydicom.dcmread(middle, stop_before_pixels=True)

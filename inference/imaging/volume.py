@@ -49,34 +49,35 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
-def load(paths: Sequence[Path]) -> Volume:
+def load(paths: Sequence[Path], decoded: Path | None = None) -> Volume:
     """The volume that the objects of one series form, whatever their order.
 
-    Raises Irregular where they form none (see imaging.geometry for the tolerances), Transient where a file is gone.
+    ``decoded``: the folder of pixels that were decoded ahead (imaging.decoded). Raises Irregular where they form none
+    (see imaging.geometry for the tolerances), Transient where a file is gone.
     """
-    headers = read_headers(paths)
-    return assemble(headers.representative, stack(headers.planes()))
+    headers = read_headers(paths, decoded)
+    return assemble(headers.representative, stack(headers.planes()), decoded)
 
 
-def assemble(header: Dataset, series: Stack) -> Volume:
-    """Decode a stack whose geometry is known; raises as ``load`` does."""
+def assemble(header: Dataset, series: Stack, decoded: Path | None = None) -> Volume:
+    """Decode a stack whose geometry is known, but for what lies in the folder ``decoded``; raises as ``load`` does."""
     series.check()
     planes = series.planes
     if planes[0].projection:
-        return _radiograph(header, series)
+        return _radiograph(header, series, decoded)
     is_ct = header.get("Modality") == "CT"
     voxels = _allocated(planes, np.int16 if is_ct and all(map(is_exact, planes)) else np.float32)
-    fill(voxels, planes, is_ct=is_ct)
+    fill(voxels, planes, is_ct=is_ct, decoded=decoded)
     if voxels.dtype == np.float32 and not all(np.isfinite([p.min(), p.max()]).all() for p in voxels):
         raise Irregular(INCORRECTLY_FORMATTED, "The rescaled pixels are not all finite numbers.")
     return Volume(voxels=voxels, affine=series.affine, frames=tuple(p.frame for p in planes), header=header)
 
 
-def _radiograph(header: Dataset, series: Stack) -> Volume:
+def _radiograph(header: Dataset, series: Stack, decoded: Path | None) -> Volume:
     """One projection; ``header`` is that of the object itself. Values: see ``imaging.projection.brightness``."""
     plane = series.planes[0]
     voxels = _allocated(series.planes, np.float32)
-    for _, pixels, padding in stored_frames(plane.path, [0]):
+    for _, pixels, padding in stored_frames(plane.path, [0], decoded):
         with reading(plane.path, "the grey scale"):
             voxels[0] = brightness(header, pixels, padding)
     if not np.isfinite(voxels).all():

@@ -30,6 +30,7 @@ class Input:
     series_uid: str
     revision: int
     paths: tuple[Path, ...]
+    decoded: Path | None = None  #: the folder of pixels that were decoded ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +107,11 @@ def _aligned(
 
 def _loaded(manifest: Manifest, entry: InputEntry, given: Input) -> Volume:
     try:
-        headers = read_headers(given.paths)
+        headers = read_headers(given.paths, given.decoded)
         if entry.accepts is None:
-            return assemble(headers.representative, stack(headers.planes()))
+            return assemble(headers.representative, stack(headers.planes()), given.decoded)
         chosen = choose(manifest.model_copy(update={"accepts": entry.accepts}), headers)
-        return assemble(chosen.header, chosen.stack)
+        return assemble(chosen.header, chosen.stack, given.decoded)
     except Irregular as error:
         raise _Unfit(error.reason.code, error.reason.text) from error
 
