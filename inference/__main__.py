@@ -37,9 +37,9 @@ def main() -> int:
 
 
 def _check(config: WorkerConfig) -> int:
-    from inference.packages.store import PackageStore  # argument errors should not wait for it
+    from inference.packages.store import store_of  # argument errors should not wait for it
 
-    store = PackageStore(config.models, trusted=config.required_keys)
+    store = store_of(config)
     for package in store.packages:
         print(
             f"ok    {package.manifest.id}@{package.manifest.version}  {package.digest[:12]}  {package.manifest.title}"

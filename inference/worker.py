@@ -26,10 +26,11 @@ from inference.executors.keeper import DeviceNews, Keeper
 from inference.executors.link import COMMAND
 from inference.executors.pool import Pool, Site
 from inference.packages.agreement import Labels, compare
+from inference.packages.earlier import KEPT, keep_copy
 from inference.packages.joining import Input
 from inference.packages.manifest import Manifest
 from inference.packages.package import Package
-from inference.packages.store import PackageStore
+from inference.packages.store import SHIPPED, store_of
 from inference.pipeline import Request
 from inference.runtime import GaveWay, OutOfMemory
 from storage.facts.errors import Misconfigured, Rejected, Transient
@@ -65,7 +66,7 @@ class Worker:
     def register(self) -> Sequence[str]:
         """Verify and register the packages of the models folder; returns what is wrong with the others."""
         self._looked_at = _changed_at(self._config.models)
-        store = PackageStore(self._config.models, trusted=self._config.required_keys)
+        store, kept = store_of(self._config), self._config.data / KEPT
         faults: list[str] = list(store.faults)
         for package in store.packages:
             manifest = package.manifest
@@ -78,11 +79,15 @@ class Worker:
             )
             try:
                 with self._ledger.begin(ACTOR) as tx:
+                    if package.folder.is_relative_to(kept):  # a copy of what is known, or nothing of ours
+                        tx.catalogue.package_version(f"{manifest.id}@{manifest.version}")
                     tx.catalogue.register_package(entry)
             except Rejected as error:
                 faults.append(str(error))
                 continue
             self._packages[manifest.id, manifest.version] = package
+            if package.folder.is_relative_to(SHIPPED):
+                faults += keep_copy(package, kept)
         for fault in faults:
             log.error("%s", fault)
         return faults

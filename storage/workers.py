@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import func, literal, select, tuple_
 from sqlalchemy.orm import Session
@@ -44,16 +43,13 @@ class RateView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgreementView:
-    """How far two versions of a package agreed, over all series that both spoke of."""
+class OverlapView:
+    """How far two versions of a package marked the same voxels as a segment."""
 
-    package: str
-    versions: tuple[str, str]
-    series: int
-    same_status: int
-    dice: dict[str, float]  #: mean by segment
-    differences: dict[str, float]  #: mean by measurement, second less first
-    same_presence: dict[str, float]  #: part of the series, by condition
+    segment: str
+    series: int  #: that both spoke of
+    mean: float  #: Dice coefficient
+    least: float
 
 
 def awaited_series(session: Session) -> list[str]:
@@ -137,31 +133,15 @@ def rivals(session: Session, kept: Kept) -> list[Kept]:
     return [Kept(prediction=from_json(Prediction, row.document), made_at=row.made_at) for row in session.scalars(query)]
 
 
-def agreements(session: Session, package: str) -> list[AgreementView]:
-    """How far versions of a package agree, each pair of them over all series."""
+def overlaps(session: Session, package: str, one: str, other: str) -> list[OverlapView]:
+    """How far two versions agree on each segment, over all series that both spoke of."""
     query = select(AuditRow.details).where(AuditRow.action == COMPARED).order_by(AuditRow.seq)
-    pairs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[str, list[float]] = {}
     for details in session.scalars(query):
-        if details["package"] == package:
-            first, second = details["versions"]
-            pairs.setdefault((str(first), str(second)), []).append(details)
+        if details["package"] == package and set(details["versions"]) == {one, other}:
+            for segment, dice in details["dice"].items():
+                found.setdefault(segment, []).append(float(dice))
     return [
-        AgreementView(
-            package=package,
-            versions=versions,
-            series=len(found),
-            same_status=sum(bool(one["status"]) for one in found),
-            dice=_means(found, "dice"),
-            differences=_means(found, "differences"),
-            same_presence=_means(found, "presences"),
-        )
-        for versions, found in pairs.items()
+        OverlapView(segment=segment, series=len(values), mean=sum(values) / len(values), least=min(values))
+        for segment, values in found.items()
     ]
-
-
-def _means(found: list[dict[str, Any]], what: str) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for one in found:
-        for name, value in one[what].items():
-            values.setdefault(name, []).append(float(value))
-    return {name: sum(each) / len(each) for name, each in values.items()}

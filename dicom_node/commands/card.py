@@ -107,7 +107,12 @@ def operating_points(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, st
     """Every threshold: what it decides, its value, where it comes from, and how the model did there."""
     for finding in manifest.get("findings", ()):
         value = f"present from {finding['present_from']:g}, absent below {finding['absent_below']:g}"
-        yield finding["condition"]["meaning"], f"{finding['measurement']}: {value}", finding["source"], ""
+        yield (
+            finding["condition"]["meaning"],
+            f"{finding['measurement']}: {value}",
+            finding["source"],
+            _metrics(finding.get("metrics")),
+        )
     for entry in (*manifest.get("conditions", ()), *manifest.get("detections", ())):
         value = f"present from {entry['present_from']:g}"
         if entry.get("absent_below") is not None:

@@ -6,11 +6,17 @@ from collections.abc import Iterator
 from html import escape
 
 from dicom_node.commands.card_parts import Card, Section, Table
+from storage.facts.picture import Tone, svg
+from storage.facts.plotting import drawn
+
+_COLOURS = {tone: f"var(--{tone.value})" for tone in Tone}  #: the page's own, light or dark
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --faint: #5b6675; --line: #d9dee5; --paper: #fff; --warn: #9c1f1f; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e8ee; --faint: #9aa5b4; --line: #38414e; --paper: #171c23; --warn: #ff8d85; }
+:root { color-scheme: light dark; --ink: #1c2430; --faint: #5b6675; --line: #d9dee5; --paper: #fff; --warn: #9c1f1f;
+  --first: #1b6ca8; --second: #b8430b; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e4e8ee; --faint: #9aa5b4; --line: #38414e; --paper: #171c23; --warn: #ff8d85;
+    --first: #6db4ea; --second: #f5a15f; }
 }
 body { margin: 0 auto; max-width: 60rem; padding: 2rem 1.5rem 4rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
@@ -22,12 +28,17 @@ p { margin: .4rem 0; white-space: pre-line; max-width: 46rem; }
   font-size: .85rem; }
 .warn { color: var(--warn); }
 .wide { overflow-x: auto; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1.2rem 2rem;
+  margin: 1rem 0; }
+.charts svg { width: 100%; height: auto; break-inside: avoid; }
 caption { text-align: left; padding: .5rem 0 .2rem; font-weight: 600; }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0 1rem; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; min-width: 5.5rem; }
 th { color: var(--faint); font-weight: 600; }
-@media print { body { max-width: none; padding: 0; } h2 { break-after: avoid; } tr { break-inside: avoid; } }
+@media print { :root { color-scheme: light; }
+  body { max-width: none; padding: 0; } .charts { grid-template-columns: 1fr 1fr; }
+  h2, caption { break-after: avoid; } tr { break-inside: avoid; } }
 """
 
 
@@ -53,6 +64,10 @@ def html_of(card: Card) -> str:
 def _section(section: Section) -> Iterator[str]:
     yield f"<section><h2>{escape(section.title)}</h2>"
     yield from (f"<p>{escape(text)}</p>" for text in section.paragraphs)
+    if section.charts:
+        yield '<div class="charts">'
+        yield from (svg(drawn(chart), _COLOURS) for chart in section.charts)
+        yield "</div>"
     for table in section.tables:
         yield from _table(table)
     yield "</section>"

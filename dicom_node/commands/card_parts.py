@@ -1,8 +1,10 @@
-"""What a card or a report is made of, however it is shown: sections of paragraphs and tables."""
+"""What a card or a report is made of, however it is shown: sections of paragraphs, tables and charts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from storage.facts.chart import Chart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,11 +18,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the card: paragraphs, then tables."""
+    """A part of the card: paragraphs, then charts, then tables. A terminal shows no charts."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    charts: tuple[Chart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

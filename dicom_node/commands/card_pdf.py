@@ -9,6 +9,8 @@ from fpdf.enums import TableBordersLayout, XPos, YPos
 from fpdf.fonts import FontFace
 
 from dicom_node.commands.card_parts import Card, Section, Table
+from dicom_node.commands.card_pictures import picture
+from storage.facts.plotting import drawn
 
 _ENCODING = "cp1252"  #: of the fonts that every PDF reader brings along
 _SPELLED = str.maketrans({"≥": ">=", "≤": "<=", "→": "->", "−": "-", "\u2009": " ", "\u202f": " "})
@@ -19,6 +21,7 @@ _WIDTHS = {2: (30, 70), 3: (24, 26, 50), 4: (18, 24, 30, 28), 5: (20, 13, 12, 20
 def pdf_of(card: Card, made_at: datetime.datetime) -> bytes:
     """The card as a document in A4."""
     pdf = _Pages(format="A4")
+    pdf.core_fonts_encoding = _ENCODING  # the library's own default knows neither dashes nor an ellipsis
     pdf.running = _plain(card.subtitle)
     pdf.set_creation_date(made_at)
     pdf.set_title(_plain(f"{card.title}: {card.kind}"))
@@ -55,12 +58,16 @@ def _section(pdf: FPDF, section: Section) -> None:
     _line(pdf, section.title, size=12, bold=True)
     for text in section.paragraphs:
         _line(pdf, text, size=9)
+    for chart in section.charts:
+        picture(pdf, drawn(chart), _plain)
     for table in section.tables:
         _table(pdf, table)
 
 
 def _table(pdf: FPDF, table: Table) -> None:
     pdf.ln(1)
+    if pdf.will_page_break(20):  # a title, heads and a row stay together
+        pdf.add_page()
     if table.title:
         _line(pdf, table.title, size=9, bold=True)
     pdf.set_font("Helvetica", "", 8)

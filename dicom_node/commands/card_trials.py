@@ -8,7 +8,9 @@ from typing import Any
 
 from dicom_node.commands.card_parts import Card, Section, Table
 from dicom_node.commands.printing import moment, size
+from storage.facts.chart import Chart
 from storage.facts.release import KeptTrial, PackageVersion, Trial
+from storage.facts.wire import from_json
 
 Found = Mapping[str, Any]  #: a report, as the worker made it
 _SHOWN = 3  #: validations that a card lists, the newest
@@ -17,16 +19,29 @@ _SHOWN = 3  #: validations that a card lists, the newest
 def validation_card(version: PackageVersion, found: Found) -> Card:
     """The report of a validation."""
     sections = [Section(title="Cases", paragraphs=tuple(_cases(found)), tables=tuple(_refused(found)))]
+    if charts := _charts(found):
+        sections.append(Section(title="All structures", charts=charts))
     sections += [_result(result) for result in found["results"]]
+    about = f"validation · report {found['digest'][:12]}"
+    return _card(version, found, about, sections, kind="validation report")
+
+
+def _card(version: PackageVersion, found: Found, about: str, sections: Sequence[Section], *, kind: str) -> Card:
+    """A report on a version: what it is, and when and where it was measured."""
     made = datetime.datetime.fromisoformat(found["made"]).timestamp()
     return Card(
         title=version.title,
-        subtitle=f"{version.reference} · validation · report {found['digest'][:12]}",
+        subtitle=f"{version.reference} · {about}",
         is_research=bool(version.manifest.get("research", True)),
         standing=f"measured {moment(made)} on {found['device']}",
         sections=tuple(sections),
-        kind="validation report",
+        kind=kind,
     )
+
+
+def _charts(found: Found) -> tuple[Chart, ...]:
+    """Those of a report or of one of its results; reports that were kept before there were charts have none."""
+    return tuple(from_json(Chart, one) for one in found.get("charts", ()))
 
 
 def _cases(found: Found) -> Iterator[str]:
@@ -58,6 +73,7 @@ def _result(result: Found) -> Section:
     return Section(
         title=f"{result['target']}: {result['task']}",
         paragraphs=(f"{result['cases']} series: {result['summary']}.", *_unsaid(result)),
+        charts=_charts(result),
         tables=tuple(_table(table) for table in result["tables"] if table["rows"]),
     )
 
@@ -82,21 +98,16 @@ def validation_sections(trials: Sequence[KeptTrial]) -> Iterator[Section]:
         yield Section(title="Validation here", paragraphs=("It was not validated on cases of this installation.",))
         return
     heads = ("When", "Who", "Series", "Not analysed", "Report")
-    told = tuple(f"{one['target']}: {one['summary']}." for one in kept[0].document["results"])
-    yield Section(title="Validation here", paragraphs=told, tables=(Table(heads=heads, rows=rows),))
+    newest = kept[0].document
+    told = tuple(f"{one['target']}: {one['summary']}." for one in newest["results"])
+    charts = (*_charts(newest), *(chart for one in newest["results"] for chart in _charts(one)))
+    yield Section(title="Validation here", paragraphs=told, charts=charts, tables=(Table(heads=heads, rows=rows),))
 
 
 def benchmark_card(version: PackageVersion, found: Found) -> Card:
     """What a benchmark found."""
-    made = datetime.datetime.fromisoformat(found["made"]).timestamp()
-    return Card(
-        title=version.title,
-        subtitle=f"{version.reference} · benchmark",
-        is_research=bool(version.manifest.get("research", True)),
-        standing=f"measured {moment(made)} on {found['device']}",
-        sections=(_cost(found), Section(title="Steps", tables=(_steps(found),))),
-        kind="benchmark",
-    )
+    sections = (_cost(found), Section(title="Steps", tables=(_steps(found),)))
+    return _card(version, found, "benchmark", sections, kind="benchmark")
 
 
 def benchmark_section(trials: Sequence[KeptTrial]) -> Section:

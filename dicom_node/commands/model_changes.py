@@ -15,6 +15,7 @@ from dicom_node.commands.opening import open_ledger, operator, read_config
 from dicom_node.commands.options import config_option
 from dicom_node.commands.rule_completion import model_names
 from dicom_node.config import NodeConfig
+from storage import workers
 from storage.facts.errors import Misconfigured, Rejected, Transient
 from storage.facts.release import KeptProof, PackageVersion, Release
 from storage.facts.routing import RegisteredPackage
@@ -187,7 +188,9 @@ def promote(path: Path, reference: str, reason: str, waived: str, yes: bool) -> 
             used = next((v.version for v in tx.catalogue.package_versions(version.package) if v.stable), "")
             pairs = tx.catalogue.paired_results(version.package, used, version.version) if used else []
             trials = tx.catalogue.trials(version.package, version.version)
-        found = evidence(version, pairs, trials)
+        with ledger.read() as session:
+            marked = workers.overlaps(session, version.package, used, version.version) if used else []
+        found = evidence(version, pairs, trials, marked)
         click.echo(f"{version.reference}, in the place of {used or 'nothing'}:")
         for line in told(found, used):
             click.echo(f"  {line}")

@@ -102,16 +102,24 @@ def _named(ledger: Ledger, there: Collection[str]) -> Iterator[Check]:
     for rule in rules:
         wanted.setdefault(rule.package, []).append(rule)
     for reference, asking in sorted(wanted.items()):
-        for check in _wanted(reference, asking, versions, releases.get(reference.partition("@")[0], ())):
-            yield _gone(check, reference, versions, there) or check
+        package = reference.partition("@")[0]
+        own = [version for version in versions if version.package == package]
+        used = _meant(reference, own)
+        for check in _wanted(reference, asking, used, own, releases.get(package, ())):
+            yield _gone(check, used, there) or check
+
+
+def _meant(reference: str, own: Sequence[PackageVersion]) -> PackageVersion | None:
+    """The version of its package that a rule gets; None where there is none."""
+    number = reference.partition("@")[2]
+    return next((v for v in own if (v.version == number if number else v.stable)), None)
 
 
 def _wanted(
-    reference: str, rules: Sequence[Rule], versions: Sequence[PackageVersion], releases: Sequence[Release]
-) -> Iterator[Check]:
+    reference: str, rules: Sequence[Rule], found: PackageVersion | None, own: Sequence[PackageVersion],
+    releases: Sequence[Release],
+) -> Iterator[Check]:  # fmt: skip
     package, _, number = reference.partition("@")
-    own = [version for version in versions if version.package == package]
-    found = next((v for v in own if (v.version == number if number else v.stable)), None)
     names = ", ".join(rule.name for rule in rules[:_LISTED]) + (" …" if len(rules) > _LISTED else "")
     what = f"rule{'s' if len(rules) > 1 else ''} {names}"
     there = ", ".join(v.version for v in own if v.retired_at is None)
@@ -134,16 +142,20 @@ def _wanted(
             what=what, verdict=Verdict.WARNING, found=f"{found.reference} is unproven: {found.doubt}", todo=todo
         )
     else:
-        yield Check(what=what, verdict=Verdict.OK, found=found.reference)
+        yield Check(what=what, verdict=Verdict.OK, found=f"{found.reference}{'' if number else _waiting(found, own)}")
 
 
-def _gone(check: Check, reference: str, versions: Sequence[PackageVersion], there: Collection[str]) -> Check | None:
+def _waiting(used: PackageVersion, own: Sequence[PackageVersion]) -> str:
+    """Versions that came later, as with an update of the product, and that nobody has decided about."""
+    later = [v.version for v in own if v.registered_at > used.registered_at and v.retired_at is None]
+    return f" ({', '.join(later)} waits: `dicom-node models prove`, then `models promote`)" if later else ""
+
+
+def _gone(check: Check, used: PackageVersion | None, there: Collection[str]) -> Check | None:
     """That the version is registered, but not in a folder any more, as after the product was updated."""
-    package, _, number = reference.partition("@")
-    used = next((v for v in versions if v.package == package and (v.version == number if number else v.stable)), None)
     if not there or used is None or used.retired_at is not None or used.reference in there:
         return None
-    others = sorted(one for one in there if one.partition("@")[0] == package)
+    others = sorted(one for one in there if one.partition("@")[0] == used.package)
     missing = f"{used.reference} is registered, but not there any more"
     found = f"{missing} (there: {', '.join(others)})" if others else missing
     todo = f"`dicom-node models prove`, then `dicom-node models promote {others[-1]}`; or put" if others else "put"

@@ -11,6 +11,7 @@ from dicom_node.commands.printing import moment
 from storage.facts.prediction import Measurement, Prediction, Status
 from storage.facts.release import KeptProof, KeptTrial, PackageVersion, Trial
 from storage.facts.units import spelled
+from storage.workers import OverlapView
 
 Pair = tuple[Prediction, Prediction]  #: of the version in use and of the other, on the same series
 
@@ -53,7 +54,12 @@ def _is_placeholder(source: str) -> bool:
     return text in _PLACEHOLDERS or text.startswith(_TO_DO)
 
 
-def evidence(version: PackageVersion, pairs: Sequence[Pair], trials: Sequence[KeptTrial] = ()) -> dict[str, Any]:
+def evidence(
+    version: PackageVersion,
+    pairs: Sequence[Pair],
+    trials: Sequence[KeptTrial] = (),
+    marked: Sequence[OverlapView] = (),
+) -> dict[str, Any]:
     """What is shown before a decision and kept with it, as plain data."""
     return {
         "digest": version.digest,
@@ -66,7 +72,7 @@ def evidence(version: PackageVersion, pairs: Sequence[Pair], trials: Sequence[Ke
             {"decides": decides, "threshold": value, "source": source, "metrics": metrics}
             for decides, value, source, metrics in operating_points(version.manifest)
         ],
-        "agreement": agreement(pairs),
+        "agreement": agreement(pairs) | {"masks": {one.segment: _overlap(one) for one in marked}},
     }
 
 
@@ -96,6 +102,10 @@ def agreement(pairs: Sequence[Pair]) -> dict[str, Any]:
         "findings": _findings(done),
         "measurements": _measurements(done),
     }
+
+
+def _overlap(marked: OverlapView) -> dict[str, float]:
+    return {"series": marked.series, "mean Dice": marked.mean, "least Dice": marked.least}
 
 
 def _findings(pairs: Sequence[Pair]) -> dict[str, dict[str, int]]:
@@ -168,6 +178,8 @@ def _told_agreement(found: Mapping[str, Any], before: str) -> Iterator[str]:
     yield f"agreement   with {before} on {found['series']} series: {found['same ending']} ended in the same way"
     for name, count in found["findings"].items():
         yield f"            {name}: the same in {count['same']} of {count['same'] + count['differs']}"
+    for name, one in found["masks"].items():
+        yield f"            mask of {name}: Dice {one['mean Dice']:.3f} on average, {one['least Dice']:.3f} at least"
     for name, limits in found["measurements"].items():
         yield (
             f"            {name}: differs by {limits['mean difference']:+.3g} on average, in 95 % by "

@@ -32,12 +32,22 @@ class NoSegmentation(Exception):
 class Grid:
     """The planes of a source, and what lies upon them."""
 
-    images: list[Dataset]  #: single-frame images, or one multi-frame image
+    images: list[Dataset]  #: single-frame images, or multi-frame images, in the order in which planes use them
     labels: Labels  #: a plane of it for each frame of the images
     planes: list[Plane]
     places: npt.NDArray[np.float64]  #: (planes, 3): positions, mm
     orientation: npt.NDArray[np.float64]  #: six direction cosines
     thickness: str  #: of a slice, mm; DS
+
+    @property
+    def first(self) -> list[Plane]:
+        """The planes that lie on the first image; of single-frame images, all."""
+        first = self.planes[0]
+        return (
+            self.planes
+            if first.frame is None
+            else [p for p in self.planes if p.sop_instance_uid == first.sop_instance_uid]
+        )
 
     @property
     def order(self) -> npt.NDArray[np.intp]:
@@ -71,20 +81,21 @@ def grid(source: Source, frames: Sequence[Frame], labels: Labels) -> Grid:
 
 
 def _matched(source: Source, frames: Sequence[Frame]) -> tuple[list[Dataset], list[Dataset]]:
-    """Source images, and the geometry of each frame; an enhanced image may hold other frames besides."""
+    """Source images, and the geometry of each frame; enhanced images may hold other frames besides."""
     used = list(dict.fromkeys(frame.sop_instance_uid for frame in frames))
     images = [source.image(uid) for uid in used]
-    if not any("PerFrameFunctionalGroupsSequence" in image for image in images):
+    kinds = {(image.SOPClassUID, "PerFrameFunctionalGroupsSequence" in image) for image in images}
+    if len(kinds) > 1:
+        raise NoSegmentation("its source images are of several kinds")  # a frame refers to its image by kind, too
+    if not any(is_enhanced for _, is_enhanced in kinds):
         if len(used) != len(frames):
             raise NoSegmentation("several frames belong to one single-frame image")
         return images, [flat for image in images for flat in per_frame(image)]
-    if len(images) > 1:
-        raise NoSegmentation("the series is spread over several multi-frame objects")
-    every = per_frame(images[0])
+    every = {uid: per_frame(image) for uid, image in zip(used, images, strict=True)}
     for frame in frames:
-        if frame.number is None or not 1 <= frame.number <= len(every):
+        if frame.number is None or not 1 <= frame.number <= len(every[frame.sop_instance_uid]):
             raise Rejected(f"frame {frame.number} is not in image {frame.sop_instance_uid}")
-    return images, [every[(frame.number or 1) - 1] for frame in frames]
+    return images, [every[frame.sop_instance_uid][(frame.number or 1) - 1] for frame in frames]
 
 
 def _place(

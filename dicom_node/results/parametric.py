@@ -27,7 +27,7 @@ from dicom_node.results.frames import Frames, Items
 from dicom_node.results.grid import Grid, NoSegmentation, grid
 from dicom_node.results.identity import Naming, sign, stamp
 from dicom_node.results.normal import as_text
-from dicom_node.results.seg import CREATOR, Written, identify, organize, samples, spread
+from dicom_node.results.seg import CREATOR, SHOWN, Written, identify, organize, samples, spread
 from dicom_node.results.source import Source
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Code, Heatmap, Shown
@@ -116,7 +116,7 @@ def _build(naming: Naming, source: Source, found: Grid, heatmap: Heatmap) -> Dat
     with highdicom(f"a map of prediction {prediction.key} cannot be said as a Parametric Map"):
         made: Dataset = ParametricMap(
             source_images=images,
-            pixel_array=np.zeros((min(2, len(found.planes)), *found.labels.shape[1:]), np.float32),
+            pixel_array=np.zeros((len(found.first[:SHOWN]), *found.labels.shape[1:]), np.float32),
             series_instance_uid=naming.uid(f"{KIND} series"),
             series_number=1,
             sop_instance_uid=naming.uid(KIND),

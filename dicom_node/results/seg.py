@@ -150,7 +150,7 @@ def _named(image: Dataset) -> Dataset:
 
 def _exemplar(naming: Naming, source: Source, found: Grid, what: tuple[str, str]) -> Dataset:
     """The segmentation of the first two planes, all in the first segment."""
-    planes = np.zeros((min(SHOWN, len(found.planes)), *found.labels.shape[-2:]), found.labels.dtype)
+    planes = np.zeros((len(found.first[:SHOWN]), *found.labels.shape[-2:]), found.labels.dtype)
     planes[:, 0, 0] = 1
     made = _build(naming, samples(source, found), planes, *what)
     identify(made, source)
@@ -158,8 +158,12 @@ def _exemplar(naming: Naming, source: Source, found: Grid, what: tuple[str, str]
 
 
 def samples(source: Source, found: Grid) -> list[Dataset]:
-    """The first images as highdicom takes them: with patient and study, but without the name, which it may log."""
-    images = [_sample(image, found) for image in found.images[:SHOWN]]
+    """The first images as highdicom takes them: with patient and study, but without the name, which it may log.
+
+    Of multi-frame images it takes one: the frames of the others are written after its own.
+    """
+    several = 1 if found.planes[0].frame is not None else SHOWN
+    images = [_sample(image, found) for image in found.images[:several]]
     header = deepcopy(source.header)
     header.PatientName = ""
     images[0].update(header)
@@ -180,7 +184,7 @@ def _sample(image: Dataset, found: Grid) -> Dataset:
     if "PerFrameFunctionalGroupsSequence" not in image:
         made.add_new("SliceThickness", "DS", found.thickness)
         return made
-    numbers = [plane.frame or 1 for plane in found.planes[:SHOWN]]
+    numbers = [plane.frame or 1 for plane in found.first[:SHOWN]]
     groups = []
     for number in numbers:
         group = Dataset()

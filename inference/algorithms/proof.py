@@ -9,8 +9,8 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from inference.algorithms.raw import Raw
 from inference.algorithms.registry import find
 from inference.imaging.volume import Volume, load
 from inference.networks.device import device_of
+from inference.packages.axes import agreed, apart, differing
 from inference.packages.expected import missed
 from inference.packages.network import Limits, Network, Variant
 from inference.packages.package import Package
@@ -33,6 +34,8 @@ from storage.facts.prediction import Frame
 
 Labels = npt.NDArray[Any]  #: numbers of segments
 LARGEST = 2**30  #: bytes that a self-test may unpack to
+_AXES = (1, 2, 0)  #: of an image as another scanner might store it; the first one is reversed, too
+_IMAGE = "image_"  #: how the names of expected images begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,8 @@ class Case:
     """A self-test, read."""
 
     volume: Volume
-    mask: Labels | None  #: expected, on the volume's grid
+    mask: Labels | None  #: expected, on the volume's grid; maps first where segments overlap
+    images: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)  #: expected, by key
 
 
 def prove(package: Package, runtime: Runtime) -> Proof:
@@ -128,32 +132,37 @@ def read_case(package: Package, test: SelfTest) -> Case:
         raise Misconfigured(f"{package.manifest.id}: its self-test {test.file} cannot be used: {error}") from error
 
 
-def keep_case(path: Path, volume: Volume, mask: Labels | None = None) -> str:
-    """Write a self-test (.npz, no patient data but the voxels) and return its SHA-256 for the manifest."""
+def keep_case(
+    path: Path, volume: Volume, mask: Labels | None = None, images: Mapping[str, npt.NDArray[Any]] | None = None
+) -> str:
+    """Write a self-test (.npz, no patient data but the voxels) and return its SHA-256 for the manifest.
+
+    ``mask`` has a first axis of maps where segments overlap; ``images`` are expected new images, by key.
+    """
     arrays: dict[str, npt.NDArray[Any]] = {"voxels": volume.voxels, "affine": volume.affine}
     if mask is not None:
         arrays["mask"] = mask
+    arrays |= {f"{_IMAGE}{key}": image for key, image in (images or {}).items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def turned(volume: Volume, mask: Labels | None = None) -> tuple[Volume, Labels | None]:
     """The same patient as another scanner might store it: other axes, some of them reversed."""
-    axes = (1, 2, 0)
     affine = volume.affine.copy()
-    affine[:3, :3] = volume.affine[:3, axes]
-    size = volume.voxels.shape[axes[0]]
+    affine[:3, :3] = volume.affine[:3, _AXES]
+    size = volume.voxels.shape[_AXES[0]]
     affine[:3, 3] += affine[:3, 0] * (size - 1)
     affine[:3, 0] *= -1
-
-    def turn(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.ascontiguousarray(array.transpose(axes)[::-1])
-
-    voxels = turn(volume.voxels)
+    voxels = _turn(volume.voxels)
     frames = tuple(_frame(k) for k in range(voxels.shape[0]))
-    others = {role: turn(array) for role, array in volume.others.items()}
+    others = {role: _turn(array) for role, array in volume.others.items()}
     other = replace(volume, voxels=voxels, affine=affine, frames=frames, others=others)
-    return other, None if mask is None else turn(mask)
+    return other, None if mask is None else _turn(mask)
+
+
+def _turn(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(array.transpose(_AXES)[::-1])
 
 
 def _timed(case: Case, package: Package, runtime: Runtime, variant: tuple[Variant, ...]) -> tuple[Raw, Trial]:
@@ -183,9 +192,10 @@ def _variants(
     for variant in network.variants:
         if variant == "tf32" and device_of(runtime.device).type == "cpu":
             continue
-        if {"bf16", "fp16"} <= {*chosen, variant}:
+        if {"bf16", "fp16"} <= {*chosen, variant} or "int8" in chosen:
             continue
-        trial = _trial(case, plain, package, network.limits, runtime, (*chosen, variant))
+        together = ("int8",) if variant == "int8" else (*chosen, variant)  # of the others it leaves nothing
+        trial = _trial(case, plain, package, network.limits, runtime, together)
         if not trial.fault and trial.seconds >= fastest:
             trial = replace(trial, fault="it is not faster here")
         trials.append(trial)
@@ -208,6 +218,8 @@ def _trial(
         fault = f"only {agreement:.5f} of the labels are those of eager float32 (at least {limits.agreement:g})"
     elif difference > limits.difference:
         fault = f"a measurement differs by {difference:.2%} from eager float32 (at most {limits.difference:.2%})"
+    elif parts := list(differing(plain, raw, 2 * (case.volume.affine,), near=limits.difference)):
+        fault = f"what differs from eager float32: {'; '.join(parts)}"
     return replace(trial, agreement=agreement, difference=difference, fault=fault)
 
 
@@ -215,34 +227,61 @@ def _faults(package: Package, test: SelfTest, case: Case, raw: Raw) -> list[str]
     """How the answer differs from the expected one."""
     if raw.refusal is not None:
         return [f"the self-test is refused: {raw.refusal.text}"]
-    faults = list(missed(package.manifest, test, raw, case.volume.affine))
-    if case.mask is None and not (test.values or test.chances or test.grades or test.detections):
-        return ["the self-test expects nothing: give it values, chances, grades, detections or a mask"]
+    is_known = case.mask is not None or case.images or test.values or test.chances or test.grades or test.detections
+    if not is_known:
+        return ["the self-test expects nothing: give it values, chances, grades, detections, images or a mask"]
+    return [
+        *missed(package.manifest, test, raw, case.volume.affine),
+        *_segments(test, case, raw),
+        *_new(test, case, raw),
+    ]
+
+
+def _segments(test: SelfTest, case: Case, raw: Raw) -> Iterator[str]:
+    """Every expected segment, in whichever map it is."""
     if case.mask is None:
-        return faults
+        return
     if raw.mask is None:
-        return [*faults, "there is no mask"]
-    for number in np.unique(case.mask)[1:] if case.mask.min() == 0 else np.unique(case.mask):
+        yield "there is no mask"
+        return
+    expected = case.mask.reshape(-1, *case.volume.voxels.shape)
+    for number in np.unique(expected[expected > 0]).tolist():
         found = np.logical_or.reduce([labels == number for labels in raw.maps_of_segments])
-        dice = _dice(case.mask == number, found)
+        dice = _dice((expected == number).any(axis=0), found)
         if dice < test.agreement:
-            faults.append(
+            yield (
                 f"segment {number} has a Dice coefficient of {dice:.3f} with the expected mask (at least "
                 f"{test.agreement:g}): are orientation, spacing and normalisation those of training?"
             )
-    return faults
+
+
+def _new(test: SelfTest, case: Case, raw: Raw) -> Iterator[str]:
+    """Every expected image."""
+    made = {image.key: image.voxels for image in raw.images}
+    for key, expected in case.images.items():
+        if key not in made:
+            yield f"there is no image {key}"
+        elif (differs := apart(expected, made[key])) > test.tolerance:
+            yield (
+                f"image {key} differs from the expected one by {differs:.1%} of what that varies by (at most "
+                f"{test.tolerance:.1%}): are orientation, spacing and normalisation those of training?"
+            )
 
 
 def _storage_notes(case: Case, plain: Raw, package: Package, runtime: Runtime) -> tuple[str, ...]:
-    """Whether the answer depends on how a scanner stores the axes, which orient rules out."""
-    if plain.mask is None:
+    """Which parts of the answer depend on how a scanner stores the axes, which orient rules out."""
+    volume, _ = turned(case.volume)
+    try:
+        found = find(package.manifest.algorithm)(volume, package, runtime)
+    except Rejected as error:  # as a model that takes axial images alone
+        return (f"of a patient whose axes are stored otherwise it says nothing: {error}",)
+    parts = list(differing(plain, found, (case.volume.affine, volume.affine), _turn))
+    if not parts:
         return ()
-    volume, expected = turned(case.volume, plain.mask)
-    found = find(package.manifest.algorithm)(volume, package, runtime)
-    assert expected is not None
-    if found.mask is not None and _agreement(expected, found.mask) >= 0.99:
-        return ()
-    return ("its answer depends on how the axes are stored: name an orientation (orient) or accept only that one",)
+    return (
+        f"its answer depends on how the axes are stored ({'; '.join(parts)}): name an orientation (orient) or accept "
+        "only that one",
+    )
 
 
 def _agreed(one: Raw, other: Raw) -> float:
@@ -250,15 +289,7 @@ def _agreed(one: Raw, other: Raw) -> float:
     ours, others = one.maps_of_segments, other.maps_of_segments
     if len(ours) != len(others):
         return 0.0
-    return min((_agreement(a, b) for a, b in zip(ours, others, strict=True)), default=1.0)
-
-
-def _agreement(one: Labels | None, other: Labels | None) -> float:
-    if one is None or other is None:
-        return float(one is other)
-    marked = (one > 0) | (other > 0)
-    count = np.count_nonzero(marked)
-    return float(np.count_nonzero((one == other) & marked) / count) if count else 1.0
+    return min((agreed(a, b) for a, b in zip(ours, others, strict=True)), default=1.0)
 
 
 def _difference(one: Mapping[str, float], other: Mapping[str, float]) -> float:
@@ -277,11 +308,15 @@ def _from_arrays(content: bytes) -> Case:
         if sum(info.file_size for info in arrays.zip.infolist()) > LARGEST:
             raise ValueError(f"it unpacks to more than {LARGEST >> 20} MB")
         voxels, affine = arrays["voxels"], np.asarray(arrays["affine"], np.float64)
-        mask = arrays["mask"].astype(np.uint8) if "mask" in arrays else None
-    if voxels.ndim != 3 or affine.shape != (4, 4) or (mask is not None and mask.shape != voxels.shape):
-        raise ValueError("voxels and mask need three axes and the same shape, affine 4 x 4")
+        mask = arrays["mask"].astype(np.uint16) if "mask" in arrays else None
+        images = {name.removeprefix(_IMAGE): arrays[name] for name in arrays if name.startswith(_IMAGE)}
+    if voxels.ndim != 3 or affine.shape != (4, 4) or not all(one.shape == voxels.shape for one in images.values()):
+        raise ValueError("voxels and images need three axes and the same shape, affine 4 x 4")
+    if mask is not None and (mask.shape[-3:] != voxels.shape or mask.ndim > 4):
+        raise ValueError("the mask needs the shape of the voxels, with a first axis of maps where segments overlap")
     frames = tuple(_frame(k) for k in range(voxels.shape[0]))
-    return Case(volume=Volume(voxels=voxels, affine=affine, frames=frames, header=Dataset()), mask=mask)
+    volume = Volume(voxels=voxels, affine=affine, frames=frames, header=Dataset())
+    return Case(volume=volume, mask=mask, images=images)
 
 
 def _from_dicom(content: bytes) -> Case:
@@ -294,12 +329,12 @@ def _from_dicom(content: bytes) -> Case:
         for number, entry in enumerate(entries):
             if entry.filename == "mask.npz":
                 with np.load(io.BytesIO(archive.read(entry)), allow_pickle=False) as arrays:
-                    mask = arrays["mask"].astype(np.uint8)
+                    mask = arrays["mask"].astype(np.uint16)
                 continue
             paths.append(Path(folder) / f"{number}.dcm")  # never by the name that the archive gives
             paths[-1].write_bytes(archive.read(entry))
         volume = load(paths)
-    if mask is not None and mask.shape != volume.voxels.shape:
+    if mask is not None and (mask.shape[-3:] != volume.voxels.shape or mask.ndim > 4):
         raise ValueError("the mask is not on the grid of the series")
     return Case(volume=volume, mask=mask)
 

@@ -61,7 +61,7 @@ def import_bundle(folder: Path, target: Path, asked: Asked) -> Manifest:
     network = _network(config)
     competing = network["output"]["activation"] != "sigmoid"
     labels = form.labels(competing=competing)
-    network["output"]["segments"] = [*([0] if competing else []), *range(1, len(labels) + 1)]
+    network["output"] |= _segments(network["output"], len(labels), competing=competing)
     network["models"] = [_model(config, weights, target)]
     draft = Draft(
         identifier=asked.identifier or identifier_of(str(metadata.get("name") or folder.name)),
@@ -158,6 +158,25 @@ def _network(config: Config) -> dict[str, Any]:
     if faults:
         raise Misconfigured("\n  ".join(["the bundle is not imported; nothing of it was run:", *faults]))
     return {**parts, "average": "logits"}
+
+
+def _segments(output: Mapping[str, Any], count: int, *, competing: bool) -> dict[str, Any]:
+    """What the channels become: one of them wins, or each counts by itself and may lie over the others."""
+    if competing:
+        return {"segments": list(range(count + 1))}
+    if count == 1:
+        return {"segments": [1]}
+    cleaned = [(step, _cleaned(step)) for step in output.get("clean", ())]
+    return {
+        "segments": list(range(1, count + 1)),
+        "overlapping": True,
+        "clean": [{**step, "segments": segments} for step, segments in cleaned if segments],
+    }
+
+
+def _cleaned(step: Mapping[str, Any]) -> list[int]:
+    """MONAI counts several channels from 0, and takes the first one for background where it fills holes."""
+    return [number + 1 for number in step["segments"] if number or step["do"] != "fill-holes"]
 
 
 def _model(config: Config, weights: Path, target: Path) -> dict[str, Any]:

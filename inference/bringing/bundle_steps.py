@@ -51,6 +51,10 @@ class _Taken:
             if value is not None:
                 raise self.unread(f"{key} = {value!r}", "this argument is not known here")
 
+    def note(self, text: str) -> None:
+        """What the reader of the draft should know."""
+        self._config.notes.append(f"{self.place}: {text}")
+
     def unread(self, what: str, why: str) -> Unread:
         return Unread([f"{self._config.name}, {self.place} ({self.name}): {what[:120]}: {why}: {ADVICE}"])
 
@@ -259,6 +263,8 @@ def _said(taken: _Taken, name: str, seen: tuple[str, ...], output: Mapping[str, 
             if bool(argmax) == is_sigmoid or (threshold is not None) != is_sigmoid:
                 raise taken.unread("argmax, threshold", "argmax after softmax, threshold after sigmoid, is known here")
             if is_sigmoid:
+                if not isinstance(threshold, float) or not 0 < threshold < 1:
+                    raise taken.unread(f"threshold = {threshold!r}", "one probability for all channels is wanted")
                 yield "threshold", float(threshold)
             elif output["activation"] == "none":
                 yield "activation", "softmax"  # the greatest logit has the greatest probability
@@ -266,17 +272,26 @@ def _said(taken: _Taken, name: str, seen: tuple[str, ...], output: Mapping[str, 
             if "AsDiscreted" not in seen:
                 raise taken.unread("its place", "it is known after AsDiscreted alone")
             labels = taken.take("applied_labels")
-            taken.expect("connectivity", None, 3)
+            do = "largest" if name.startswith("Keep") else "fill-holes"
+            if do == "largest":
+                taken.expect("connectivity", None, 3)
+            else:
+                _note_holes(taken)
             taken.expect("num_components", 1)
-            taken.expect("is_onehot", None, False)
+            taken.expect("is_onehot", *((None, True) if output["activation"] == "sigmoid" else (None, False)))
             taken.expect("independent", True)
             if labels is None:
                 raise taken.unread("applied_labels", "it must say which labels it is for")
-            do = "largest" if name.startswith("Keep") else "fill-holes"
             clean = {"do": do, "segments": [labels] if isinstance(labels, int) else list(labels)}
             yield "clean", [*output.get("clean", ()), clean]
         case _:
             raise taken.unread(f"_target_ {name}", "this transform is not known here")
+
+
+def _note_holes(taken: _Taken) -> None:
+    """MONAI's own default lets a hole run out between voxels that only touch at an edge; here it stays a hole."""
+    if taken.take("connectivity") != 1:
+        taken.note("FillHoles with MONAI's default connectivity fills fewer holes than fill-holes does here")
 
 
 def _back(taken: _Taken, seen: tuple[str, ...]) -> str:

@@ -111,9 +111,9 @@ def _proved_apart(given: argparse.Namespace, folder: Path) -> Mapping[str, Any]:
 
 
 def _prove_again(given: argparse.Namespace, config: WorkerConfig) -> Mapping[str, Any]:
-    from inference.packages.store import PackageStore
+    from inference.packages.store import store_of
 
-    package = PackageStore(config.models, trusted=config.required_keys).get(given.package, given.version)
+    package = store_of(config).get(given.package, given.version)
     return _proved_apart(given, package.folder)
 
 
@@ -139,10 +139,10 @@ def _benchmark(given: argparse.Namespace, config: WorkerConfig) -> Mapping[str, 
 
 def _opened(given: argparse.Namespace, config: WorkerConfig) -> tuple[Package, Runtime]:
     """A package of the models folder, and a runtime as a slot of this worker has it."""
-    from inference.packages.store import PackageStore
+    from inference.packages.store import store_of
     from inference.runtime import Kept, Runtime
 
-    package = PackageStore(config.models, trusted=config.required_keys).get(given.package, given.version)
+    package = store_of(config).get(given.package, given.version)
     variant: tuple[str, ...] = ()
     if package.manifest.weights:
         import torch
@@ -172,9 +172,9 @@ def _import(given: argparse.Namespace, _config: WorkerConfig) -> Mapping[str, An
 
 
 def _verify(_given: argparse.Namespace, config: WorkerConfig) -> Mapping[str, Any]:
-    from inference.packages.store import PackageStore
+    from inference.packages.store import store_of
 
-    store = PackageStore(config.models, trusted=config.required_keys)
+    store = store_of(config)
     found = [{"package": p.manifest.id, "version": p.manifest.version, "digest": p.digest} for p in store.packages]
     return {"packages": found, "faults": list(store.faults)}
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import special
 
 Z95 = 1.959963984540054  #: of the normal distribution, two-sided 95 %
+Z_PAIR = 2.236476644557775  #: the same for each of two independent rates that are to hold together in 95 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +35,16 @@ class Group:
     rate: Interval
 
 
-def wilson(hits: int, cases: int) -> Interval:
-    """A rate with Wilson's score interval (Wilson 1927, J Am Stat Assoc 22:209); 0 to 1 where there is no case."""
+def wilson(hits: int, cases: int, z: float = Z95) -> Interval:
+    """A rate with Wilson's score interval (Wilson 1927, J Am Stat Assoc 22:209); 0 to 1 where there is no case.
+
+    ``z``: quantile of the normal distribution, where the interval is not to be that of 95 %.
+    """
     if cases == 0:
         return Interval(value=0.0, low=0.0, high=1.0)
-    share, square = hits / cases, Z95 * Z95
+    share, square = hits / cases, z * z
     middle = (share + square / (2 * cases)) / (1 + square / cases)
-    half = Z95 / (1 + square / cases) * np.sqrt(share * (1 - share) / cases + square / (4 * cases * cases))
+    half = z / (1 + square / cases) * np.sqrt(share * (1 - share) / cases + square / (4 * cases * cases))
     low = 0.0 if hits == 0 else float(max(0.0, middle - half))
     high = 1.0 if hits == cases else float(min(1.0, middle + half))
     return Interval(value=share, low=low, high=high)

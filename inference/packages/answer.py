@@ -82,7 +82,7 @@ def _finding(manifest: Manifest, entry: FindingEntry, value: float) -> Finding:
         text=text,
         threshold=entry.present_from,
         threshold_unit=asked.unit.code(),
-        threshold_source=entry.source,
+        threshold_source=f"{entry.source.strip()} {entry.metrics.text()}" if entry.metrics else entry.source,
         segment=entry.segment,
     )
 

@@ -12,7 +12,7 @@ from inference.packages.accepts import Accepts
 from inference.packages.coded import Coded, Key
 from inference.packages.inputs import Inputs
 from inference.packages.network import Network
-from inference.packages.outputs import ConditionEntry, DetectionEntry, GradeEntry, ImageEntry, Points
+from inference.packages.outputs import ConditionEntry, DetectionEntry, GradeEntry, ImageEntry, Metrics, Points
 from inference.packages.selftest import SelfTest
 from storage.settings import Settings, parse, read_toml
 
@@ -38,7 +38,7 @@ class Weights(Settings):
 class SegmentEntry(Settings):
     """One class of the mask."""
 
-    number: int = Field(ge=1, le=255)
+    number: int = Field(ge=1, le=65535)
     label: str = Field(min_length=1, max_length=64)
     category: Coded
     type: Coded
@@ -87,6 +87,8 @@ class FindingEntry(Points):
     """Below this value: absent. What lies between is undetermined."""
     source: str
     """Where the two values come from, with citation, and whether they were validated for this use."""
+    metrics: Metrics | None = None
+    """How well the two values tell who has the condition. Default none: it was not measured, which the card says."""
     segment: int | None = None
 
 

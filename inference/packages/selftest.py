@@ -35,13 +35,15 @@ class SelfTest(Settings):
 
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*\.(npz|zip)$")
     """Below the package's folder. ``.npz``: arrays ``voxels`` (frame, row, column), ``affine`` (4 x 4, indices to
-    patient coordinates, LPS, mm) and, where a mask is expected, ``mask``. ``.zip``: DICOM objects of one series, and
-    ``mask.npz`` with the array ``mask`` where one is expected."""
+    patient coordinates, LPS, mm) and, where they are expected, ``mask`` (of overlapping segments several, maps first)
+    and ``image_KEY`` for the new images of that key. ``.zip``: DICOM objects of one series, and ``mask.npz`` with the
+    array ``mask`` where one is expected."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     values: dict[str, float] = {}
     """Measurements that are expected, by key."""
     tolerance: float = Field(default=0.01, ge=0, lt=1)
-    """Allowed difference of a measurement, as a part of it."""
+    """Allowed difference of a measurement, as a part of it; of new images on average, as a part of what they vary by
+    (their standard deviation)."""
     chances: dict[str, float] = {}
     """Calibrated probabilities that are expected, by key of ``[[conditions]]``."""
     within: float = Field(default=0.02, gt=0, lt=1)

@@ -168,10 +168,11 @@ def write(folder: Path, trained: Trained) -> str:
     case, inside = nodules()
     shown = keep_case(folder / CASE, case)
     (folder / "model.toml").write_text(_manifest(trained, digest, shown, inside), encoding="utf-8")
-    report = written(TITLE, trained.seed, trained.history, trained.choices, trained.evidence)
-    (folder / "report.md").write_text(report, encoding="utf-8")
-    for name, picture in figures(trained.history, trained.evidence).items():
+    pictures = figures(trained.history, trained.choices, trained.evidence)
+    for name, picture in pictures.items():
         (folder / name).write_text(picture, encoding="utf-8")
+    report = written((TITLE, trained.seed), trained.history, trained.choices, trained.evidence, pictures)
+    (folder / "report.md").write_text(report, encoding="utf-8")
     return digest
 
 

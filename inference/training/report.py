@@ -2,63 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
+from inference.monitor.charts import froc_chart, reliability_chart, roc_chart
 from inference.monitor.froc import USUAL
 from inference.monitor.rates import Interval
-from inference.training.charts import Chart
 from inference.training.loop import Epoch
 from inference.training.phantom import GRADES
 from inference.training.validate import COVERAGE, FALSE_POSITIVES, Choices, Evidence
+from storage.facts.chart import Chart, Curve, axis_over
+from storage.facts.picture import svg
+from storage.facts.plotting import drawn
 
-LONGEST = 8.0  #: false positives a series, to the right of the FROC chart
 
-
-def figures(history: Sequence[Epoch], found: Evidence) -> dict[str, str]:
+def figures(history: Sequence[Epoch], choices: Choices, found: Evidence) -> dict[str, str]:
     """File name and SVG of each figure."""
-    bins = [(one.said, one.seen) for one in found.reliability]
-    curve = [
-        (float(x), float(y))
-        for x, y in zip(found.curve.false_positives, found.curve.sensitivity, strict=True)
-        if x <= LONGEST
-    ]
+    point = f"reported from {choices.present_from:g}"
+    best = [max((c.score for c in one.candidates), default=0.0) for one in found.marked]
+    ill = [one.lesions > 0 for one in found.marked]
     charts = {
-        "roc.svg": Chart(
-            title="Does a series hold a nodule?",
-            across="1 - specificity",
-            up="sensitivity",
-            curves=((f"AUC {found.series_auc.value:.3f}", found.series_roc),),
-            diagonal=True,
+        "roc.svg": roc_chart(
+            "Does a series hold a nodule?", best, ill, found.series_auc, {point: choices.present_from}
         ),
-        "froc.svg": Chart(
-            title="Which nodules are found?",
-            across="false positives a series",
-            up="sensitivity",
-            curves=((f"mean sensitivity {found.mean_sensitivity.value:.3f}", curve),),
+        "froc.svg": froc_chart("Which nodules are found?", found.marked, found.usual, (point, choices.present_from)),
+        "reliability.svg": reliability_chart(
+            "Do probabilities mean what they say?", found.reliability, found.calibration_error, "candidates"
         ),
-        "reliability.svg": Chart(
-            title="Do probabilities mean what they say?",
-            across="probability that is said",
-            up="share that was true",
-            curves=((f"calibration error {found.calibration_error:.3f}", bins),),
-            diagonal=True,
-            dots=True,
-        ),
-        "history.svg": Chart(
-            title="Loss",
-            across="epoch",
-            up="loss",
-            curves=(
-                ("training", [(float(e.number), e.training) for e in history]),
-                ("validation", [(float(e.number), e.validation) for e in history]),
-            ),
-        ),
+        "history.svg": _losses(history),
     }
-    return {name: chart.svg() for name, chart in charts.items()}
+    return {name: svg(drawn(chart), is_file=True) for name, chart in charts.items() if chart is not None}
 
 
-def written(title: str, seed: int, history: Sequence[Epoch], choices: Choices, found: Evidence) -> str:
-    """The report as Markdown."""
+def _linked(pictures: Collection[str], *names: str) -> Iterator[str]:
+    """Without cases of both kinds there is no ROC curve."""
+    yield from (f"![{name.partition('.')[0]}]({name})" for name in names if name in pictures)
+
+
+def _losses(history: Sequence[Epoch]) -> Chart:
+    most = max(max(e.training, e.validation) for e in history)
+    return Chart(
+        title="Loss",
+        across=axis_over("epoch", 0.0, float(max(2, history[-1].number))),
+        up=axis_over("loss", 0.0, most),
+        curves=(
+            Curve(points=tuple((float(e.number), e.training) for e in history), name="training", is_dashed=True),
+            Curve(points=tuple((float(e.number), e.validation) for e in history), name="validation"),
+        ),
+    )
+
+
+def written(
+    about: tuple[str, int], history: Sequence[Epoch], choices: Choices, found: Evidence, pictures: Collection[str]
+) -> str:
+    """The report as Markdown. ``about``: title and seed; ``pictures``: the figures that there are."""
+    title, seed = about
     parts = [
         f"# {title}: validation report",
         "Trained and measured on digital phantoms alone. It says nothing about patients: the package takes series "
@@ -73,13 +70,13 @@ def written(title: str, seed: int, history: Sequence[Epoch], choices: Choices, f
         "whose difficulty was chosen.",
         "## Detection",
         "\n".join(_detection(choices, found)),
-        "![ROC](roc.svg) ![FROC](froc.svg)",
+        *_linked(pictures, "roc.svg", "froc.svg"),
         "\n".join(_usual(found)),
         "## Calibration",
         f"Platt scaling on the validation set (slope {choices.platt.slope}, offset {choices.platt.offset}) takes the "
         f"expected calibration error of candidates from {found.raw_calibration_error:.3f} to "
         f"{found.calibration_error:.3f} on the test set.",
-        "![Reliability](reliability.svg)",
+        *_linked(pictures, "reliability.svg"),
         "## Grade",
         "\n".join(_grades(choices, found)),
         "## Groups",
@@ -87,7 +84,7 @@ def written(title: str, seed: int, history: Sequence[Epoch], choices: Choices, f
         "## Training",
         f"{len(history)} epochs; weights are those of epoch {min(history, key=lambda e: e.validation).number}, of "
         "least validation loss.",
-        "![Loss](history.svg)",
+        *_linked(pictures, "history.svg"),
         "## Limits",
         "Nodules are balls with bumps and spicules in a simple chest; grades are this generator's own and no "
         "malignancy. Groups are small: read their intervals, not their rates. Whatever the numbers, there is no "

@@ -11,9 +11,18 @@ import numpy as np
 from inference.explain.uncertainty import limit_for
 from inference.monitor.calibration import Bin, Platt, Temperature, calibration_error, entropy, reliability
 from inference.monitor.fitting import fit_platt, fit_temperature
-from inference.monitor.froc import Curve, Marked, at_threshold, false_positive_interval, froc, mean_sensitivity
+from inference.monitor.froc import (
+    USUAL,
+    Curve,
+    Marked,
+    at_threshold,
+    false_positive_interval,
+    froc,
+    mean_sensitivity,
+    sensitivity_interval,
+)
 from inference.monitor.rates import Group, Interval, by_group, wilson
-from inference.monitor.roc import Operating, auc_interval, kappa_interval, operating, roc
+from inference.monitor.roc import Operating, auc_interval, kappa_interval, operating
 from inference.training.evaluate import Case, Hit, hits, marked, scores_of
 from inference.training.phantom import GRADES, clearance
 from storage.facts.errors import Rejected
@@ -56,11 +65,12 @@ class Evidence:
     cases: int
     lesions: int
     curve: Curve
+    usual: tuple[tuple[float, Interval], ...]  #: sensitivity at the usual false positives a series
     mean_sensitivity: Interval
     sensitivity: Interval  #: of nodules
     false_positives: Interval  #: a series
     series: Operating  #: whether a series is reported to hold a nodule
-    series_roc: tuple[tuple[float, float], ...]  #: false and true positive rate
+    marked: tuple[Marked, ...]  #: each series, for the curves
     series_auc: Interval
     reliability: tuple[Bin, ...]
     calibration_error: float
@@ -111,16 +121,16 @@ def measure(cases: Sequence[Case], choices: Choices) -> Evidence:
     lesions = sum(one.lesions for one in series)
     best = [max((c.score for c in one.candidates), default=0.0) for one in series]
     ill = [one.lesions > 0 for one in series]
-    false, rate, _ = roc(best, ill)
     return Evidence(
         cases=len(cases),
         lesions=lesions,
         curve=froc(series),
+        usual=tuple((rate, sensitivity_interval(series, rate)) for rate in USUAL),
         mean_sensitivity=mean_sensitivity(series),
         sensitivity=wilson(len(found), lesions),
         false_positives=false_positive_interval(series, choices.present_from),
         series=operating(best, ill, choices.present_from),
-        series_roc=tuple(zip(false.tolist(), rate.tolist(), strict=True)),
+        marked=tuple(series),
         series_auc=auc_interval(best, ill),
         reliability=reliability(calibrated, truth),
         calibration_error=calibration_error(calibrated, truth),

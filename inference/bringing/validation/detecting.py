@@ -9,6 +9,7 @@ from inference.bringing.validation.claims import beside
 from inference.bringing.validation.result import Case, Result, Table, at_point, by_groups, facts, said
 from inference.bringing.validation.targets import Target
 from inference.monitor.calibration import calibration_error, reliability
+from inference.monitor.charts import froc_chart, reliability_chart, roc_chart
 from inference.monitor.froc import (
     USUAL,
     Marked,
@@ -21,6 +22,7 @@ from inference.monitor.froc import (
 from inference.monitor.rates import Interval, wilson
 from inference.monitor.roc import auc_interval, operating, youden
 from inference.packages.outputs import DetectionEntry
+from storage.facts.chart import Chart
 
 _MM = "a hit lies with its middle within the radius of the lesion"
 
@@ -53,7 +55,24 @@ def judge(target: Target, cases: Sequence[Case[Marked]]) -> Result:
     )
     by_group = by_groups(cases, "sensitivity by lesion", lambda group: _hits(group, entry.present_from))
     tables = (facts(_facts(entry, numbers)), *_claims(entry, numbers), _froc(usual), _reliability(numbers), by_group)
-    return Result(target=target, cases=len(cases), summary=summary, numbers=numbers, tables=tables)
+    shown = froc_chart(f"FROC: {target.name}", series, usual, (_point(entry), entry.present_from))
+    by_series = roc_chart(
+        f"ROC by series: {target.name}", best, ill, numbers["auc_by_series"], {_point(entry): entry.present_from}
+    )
+    charts = tuple(chart for chart in (shown, by_series, _diagram(target.name, numbers)) if chart is not None)
+    return Result(target=target, cases=len(cases), summary=summary, numbers=numbers, tables=tables, charts=charts)
+
+
+def _point(entry: DetectionEntry) -> str:
+    return f"reported from {entry.present_from:g}"
+
+
+def _diagram(name: str, numbers: dict[str, Any]) -> Chart | None:
+    found = numbers["calibration"]
+    if found is None:
+        return None
+    title = f"Calibration: {name}"
+    return reliability_chart(title, found["bins"], found["error"], "candidates, reported or not")
 
 
 def _facts(entry: DetectionEntry, numbers: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -12,8 +12,10 @@ from scipy.special import stdtrit
 from inference.bringing.validation.observing import Measured, Overlap
 from inference.bringing.validation.result import Case, Result, by_groups, facts, said
 from inference.bringing.validation.targets import Target
+from inference.monitor.charts import difference_chart
 from inference.monitor.rates import Interval, bootstrap
 from inference.packages.manifest import MeasurementEntry
+from storage.facts.chart import Chart
 from storage.facts.units import spelled
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +33,7 @@ def judge_numbers(target: Target, cases: Sequence[Case[Measured]]) -> Result:
     tables = (facts(rows), by_groups(cases, f"bias ({unit})", lambda group: _bias(group, entry.digits + 1)))
     return Result(
         target=target, cases=len(cases), summary=_summary(numbers, unit, entry.digits + 1), numbers=numbers,
-        tables=tables,
+        tables=tables, charts=_charts(f"Bland-Altman: {target.name}", (true, found), numbers, unit),
     )  # fmt: skip
 
 
@@ -54,7 +56,13 @@ def judge_segments(target: Target, cases: Sequence[Case[Overlap]]) -> Result:
     ]
     summary = f"Dice {said(numbers['dice'])}; volume: {_summary(numbers['volume'], 'mL', 2)}"
     tables = (facts(rows), by_groups(cases, "Dice, mean", _mean_dice))
-    return Result(target=target, cases=len(cases), summary=summary, numbers=numbers, tables=tables)
+    charts = _charts(f"Bland-Altman: volume of {target.name}", (true, found), numbers["volume"], "mL")
+    return Result(target=target, cases=len(cases), summary=summary, numbers=numbers, tables=tables, charts=charts)
+
+
+def _charts(title: str, values: tuple[Floats, Floats], numbers: dict[str, Any], unit: str) -> tuple[Chart, ...]:
+    chart = difference_chart(title, *values, numbers, unit)
+    return () if chart is None else (chart,)
 
 
 def agreement(true: Floats, found: Floats) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from inference.bringing.validation.result import Case, Result, Table, at_point, 
 from inference.bringing.validation.targets import Target
 from inference.explain.uncertainty import risk_coverage
 from inference.monitor.calibration import brier, calibration_error, reliability
+from inference.monitor.charts import reliability_chart, roc_chart
 from inference.monitor.fitting import fit_isotonic
 from inference.monitor.rates import wilson
 from inference.monitor.roc import auc_interval, operating, roc, youden
 from inference.packages.manifest import FindingEntry
 from inference.packages.outputs import ConditionEntry
+from storage.facts.chart import Chart
 from storage.facts.prediction import Presence
 
 FOLDS = 5  #: a recalibration is fitted on four parts and measured on the fifth
@@ -59,7 +61,25 @@ def judge(target: Target, cases: Sequence[Case[Called]]) -> Result:
         f"{said(point['specificity'])} from {entry.present_from:g} on ({numbers['positive']} of {len(cases)} series "
         "have it)"
     )
-    return Result(target=target, cases=len(cases), summary=summary, numbers=numbers, tables=tuple(tables))
+    charts = tuple(_charts(target.name, entry, scores, truth, numbers))
+    return Result(
+        target=target, cases=len(cases), summary=summary, numbers=numbers, tables=tuple(tables), charts=charts
+    )
+
+
+def _charts(
+    name: str, entry: ConditionEntry | FindingEntry, scores: Floats, truth: npt.NDArray[np.bool_],
+    numbers: dict[str, Any],
+) -> Iterator[Chart]:  # fmt: skip
+    thresholds = {f"present from {entry.present_from:g}": entry.present_from}
+    if entry.absent_below != entry.present_from:
+        thresholds[f"absent below {entry.absent_below:g}"] = entry.absent_below
+    if (curve := roc_chart(f"ROC: {name}", scores, truth, numbers["auc"], thresholds)) is not None:
+        yield curve
+    if (found := numbers.get("calibration")) is not None:
+        chart = reliability_chart(f"Calibration: {name}", found["bins"], found["error"], "series")
+        if chart is not None:
+            yield chart
 
 
 def _facts(numbers: dict[str, Any], point: dict[str, Any], excluding: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -76,9 +96,8 @@ def _facts(numbers: dict[str, Any], point: dict[str, Any], excluding: dict[str, 
 
 
 def _claims(entry: ConditionEntry | FindingEntry, point: dict[str, Any]) -> Iterator[Table]:
-    metrics = entry.metrics if isinstance(entry, ConditionEntry) else None
-    found = [(name, point[name], getattr(metrics, name, None)) for name in ("sensitivity", "specificity")]
-    return beside(entry.source, metrics, found)
+    found = [(name, point[name], getattr(entry.metrics, name, None)) for name in ("sensitivity", "specificity")]
+    return beside(entry.source, entry.metrics, found)
 
 
 def _confusion(seen: Sequence[Called]) -> dict[str, dict[str, int]]:

@@ -12,12 +12,14 @@ from typing import Any
 
 from inference.bringing.validation import detecting, grading, measuring, presence
 from inference.bringing.validation.folder import Series, series_in
-from inference.bringing.validation.observing import Observed, observe
-from inference.bringing.validation.result import Case, Result, Table, by_groups
+from inference.bringing.validation.observing import Observed, Overlap, observe
+from inference.bringing.validation.result import Case, Result, Table, by_groups, plain
 from inference.bringing.validation.targets import Target, Task, targets_of
 from inference.bringing.validation.truth import Known, Truth, read_truth
+from inference.monitor.charts import overlap_chart
 from inference.packages.package import Package
 from inference.runtime import Runtime
+from storage.facts.chart import Chart
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Status
 
@@ -60,6 +62,7 @@ def validate(package: Package, folder: Path, table: Path, runtime: Runtime, say:
         "results": list(results_of(targets, observed)),
         "refusals": [{"why": why, "series": number} for why, number in _why(observed)],
         "groups": _as_data(_counted(observed)),
+        "charts": [plain(chart) for chart in _overlaps(targets, observed)],
     }
     return {"digest": digest_of(document), **document}
 
@@ -126,6 +129,18 @@ def results_of(targets: Sequence[Target], observed: Sequence[Observed]) -> Itera
         asked = sum(one.reason is None and any(k.target == target for k in one.known) for one in observed)
         if cases:
             yield {**_JUDGES[target.task](target, cases).to_data(), "unsaid": asked - len(cases)}
+
+
+def _overlaps(targets: Sequence[Target], observed: Sequence[Observed]) -> Iterator[Chart]:
+    """All structures beside each other."""
+    rows = {
+        target.name: [seen.dice for one in observed if isinstance(seen := one.seen.get(target.name), Overlap)]
+        for target in targets
+        if target.task is Task.SEGMENT
+    }
+    chart = overlap_chart("Dice coefficients by structure", rows)
+    if chart is not None:
+        yield chart
 
 
 def _why(observed: Sequence[Observed]) -> list[tuple[str, int]]:

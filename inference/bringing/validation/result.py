@@ -1,4 +1,4 @@
-"""What a validation says of one target: numbers for machines, tables for people."""
+"""What a validation says of one target: numbers for machines, tables and charts for people."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from inference.bringing.validation.targets import Target
 from inference.monitor.rates import Interval
 from inference.monitor.roc import Operating
+from storage.facts.chart import Chart
 
 GROUPS = ("Sex", "Age", "Manufacturer")
 C = TypeVar("C")
@@ -33,6 +34,7 @@ class Result:
     summary: str  #: one line
     numbers: Mapping[str, Any]
     tables: tuple[Table, ...]
+    charts: tuple[Chart, ...] = ()
 
     def to_data(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -43,6 +45,7 @@ class Result:
             "summary": self.summary,
             "numbers": plain(self.numbers),
             "tables": [plain(table) for table in self.tables],
+            "charts": [plain(chart) for chart in self.charts],
         }
 
 

@@ -63,6 +63,22 @@ def test_a_version_in_use_whose_folder_is_gone_is_a_fault(node_ledger: Ledger, c
     assert "`dicom-node models promote lung@1.1.0`" in found.todo
 
 
+def test_a_version_that_came_with_an_update_is_told_to_wait(node_ledger: Ledger, config: Path) -> None:
+    registered(node_ledger, "1.0.0", "1.1.0")
+    rule(node_ledger, "a", "lung")
+    rule(node_ledger, "b", "lung@1.0.0")
+
+    found = {check.what: check for check in examine_rules(load(config), {"lung@1.0.0", "lung@1.1.0"})}
+
+    assert {check.verdict for check in found.values()} == {Verdict.OK}
+    assert found["rule a"].found.startswith("lung@1.0.0 (1.1.0 waits: ")
+    assert found["rule b"].found == "lung@1.0.0"  # asks for that very version
+    with node_ledger.begin("test") as tx:
+        tx.catalogue.promote("lung", "1.1.0", "validated", {})
+    found = {check.what: check for check in examine_rules(load(config), {"lung@1.0.0", "lung@1.1.0"})}
+    assert found["rule a"].found == "lung@1.1.0"
+
+
 def test_somebody_who_answers_for_a_version_quiets_the_doctor(node_ledger: Ledger, config: Path, run: Run) -> None:
     registered(node_ledger, "1.0.0", tested=False)
     rule(node_ledger, "a", "lung")

@@ -9,11 +9,14 @@ import pytest
 
 from inference.packages.package import open_package
 from inference.packages.store import SHIPPED
+from storage.facts.prediction import Measurement, Presence
 from storage.facts.release import KeptProof
 from storage.facts.routing import RegisteredPackage
 from storage.ledger import Ledger
+from tests import builders
 from tests.dicom_node.commands.conftest import Run
 from tests.inference.bringing.making import of_version, package
+from tests.storage.series import arrive
 
 
 def registered(
@@ -78,6 +81,31 @@ def test_promotion_shows_the_evidence_and_needs_a_reason(run: Run, node_ledger: 
     assert "is retired" in run("models", "retire", "lung@1.1.0", "--reason", "worse").output
     assert "1.1.0" not in run("models", "list").output
     assert "retired" in run("models", "list", "--all").output
+
+
+def test_promotion_shows_how_both_versions_spoke_of_the_same_series(run: Run, node_ledger: Ledger) -> None:
+    registered(node_ledger, "1.0.0", "1.1.0")
+    for number, (old, new, dice) in enumerate([(100.0, 102.0, 0.99), (100.0, 104.0, 0.91)], 1):
+        sources, series = builders.slices(), f"1.9.{number}"
+        with node_ledger.begin("worker") as tx:
+            arrive(tx, series, f"1.8.{number}")
+            for version, value in (("1.0.0", old), ("1.1.0", new)):
+                volume = Measurement(name=builders.VOLUME, value=value, unit=builders.MILLILITRE)
+                ran = builders.algorithm(package="lung", version=version)
+                shadow = builders.finding(Presence.ABSENT if (number, version) == (2, "1.0.0") else Presence.PRESENT)
+                said = builders.prediction(
+                    sources, key=f"{number}@{version}", series_uid=series, algorithm=ran, measurements=(volume,),
+                    findings=(shadow,),
+                )  # fmt: skip
+                tx.predictions.save(said)
+            tx.trail.append("versions compared", package="lung", versions=["1.0.0", "1.1.0"], dice={"Lung": dice})
+            tx.trail.append("versions compared", package="other", versions=["1.0.0", "1.1.0"], dice={"Lung": 0.0})
+    shown = run("models", "promote", "lung@1.1.0", "--reason", "newer", "--yes").output
+
+    assert "agreement   with 1.0.0 on 2 series: 2 ended in the same way" in shown
+    assert f"{builders.finding().condition.meaning}: the same in 1 of 2" in shown
+    assert "mask of Lung: Dice 0.950 on average, 0.910 at least" in shown
+    assert "differs by +3 on average" in shown
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
 import highdicom
@@ -49,3 +50,27 @@ def test_a_real_radiograph_gets_a_report_that_says_why_it_has_no_segmentation(sh
     objects = made(builders.prediction([source], labels), labels, [source])
     assert list(objects) == ["sr"]
     assert any("no frame of reference" in sentence for sentence in sentences(objects["sr"]))
+
+
+def test_a_real_enhanced_mr_in_two_objects_gets_one_segmentation(shared_data: Path, tmp_path: Path) -> None:
+    [whole] = headers(shared_data / "studies" / "mr_t1_enhanced_xa30.zip")
+    sources = [deepcopy(whole) for _ in range(2)]
+    frames, cut = whole.PerFrameFunctionalGroupsSequence, 30
+    for number, (source, groups) in enumerate(zip(sources, (frames[:cut], frames[cut:]), strict=True), 1):
+        source.SOPInstanceUID = f"{whole.SOPInstanceUID}.{number}"
+        source.PerFrameFunctionalGroupsSequence, source.NumberOfFrames = groups, len(groups)
+    labels = labels_on(sources)
+
+    objects = made(builders.prediction(sources, labels), labels, sources)
+
+    assert [fault for ds in objects.values() for fault in faults(ds)] == []
+    objects["seg"].save_as(tmp_path / "seg.dcm", enforce_file_format=True)
+    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    for source, wanted in zip(sources, (labels[:cut], labels[cut:]), strict=True):
+        found = seg.get_pixels_by_source_frame(
+            source.SOPInstanceUID,
+            list(range(1, source.NumberOfFrames + 1)),
+            combine_segments=True,
+            assert_missing_frames_are_empty=True,
+        )
+        assert np.array_equal(found, wanted)

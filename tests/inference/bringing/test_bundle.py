@@ -17,7 +17,7 @@ from inference.bringing.bundle import Asked, import_bundle
 from inference.bringing.foreign import Wishes, import_model
 from inference.imaging.volume import Volume
 from inference.networks.architectures import build
-from inference.packages.network import Architecture
+from inference.packages.network import Architecture, Segmentation
 from inference.packages.package import open_package
 from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured
@@ -155,6 +155,87 @@ def test_labels_are_those_of_monai_itself(tmp_path: Path, state: dict[str, torch
     assert (mask == expected).mean() >= 0.999
 
 
+def multi_label(threshold: float, *more: dict[str, Any]) -> dict[str, Any]:
+    """The usual configuration with classes that count by themselves."""
+    config = changed("postprocessing", 0, softmax=False, sigmoid=True)
+    transforms = list(config["postprocessing"]["transforms"])
+    transforms[2] = {"_target_": "AsDiscreted", "keys": "pred", "threshold": threshold}
+    return {**config, "postprocessing": {"_target_": "Compose", "transforms": [*transforms[:3], *more, transforms[3]]}}
+
+
+@pytest.fixture(scope="module")
+def even(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A network, each channel of which lies about its threshold of 0.45."""
+    arguments = {key: value for key, value in bundles.NETWORK.items() if key != "_target_"}
+    network = build(Architecture(name="monai.UNet", arguments=arguments)).eval()
+    network.load_state_dict(state)
+    image = torch.rand((1, 1, 32, 32, 16), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        middle = network(image).mean(dim=(0, 2, 3, 4))
+    last = "model.2.1.conv.unit0.conv.bias"
+    return {**state, last: state[last] - middle + float(np.log(0.45 / 0.55))}
+
+
+def about(*names: str) -> dict[str, Any]:
+    """metadata.json with these channels."""
+    found = bundles.metadata()
+    channels = {str(number): name for number, name in enumerate(names)}
+    found["network_data_format"]["outputs"]["pred"] |= {"num_channels": len(names), "channel_def": channels}
+    return found
+
+
+PARTS = ("whole liver", "tumor", "vessels")
+
+
+@pytest.mark.parametrize("cleaned", [False, True])
+def test_channels_by_themselves_overlap_as_they_do_in_monai(
+    tmp_path: Path, even: dict[str, torch.Tensor], cleaned: bool
+) -> None:
+    pytest.importorskip("nibabel")
+    filled = {"_target_": "FillHolesd", "keys": "pred", "applied_labels": [0, 2], "connectivity": 1}
+    config = multi_label(0.45, *([filled] if cleaned else []))
+    source = bundles.write(tmp_path / "bundle", config, about(*PARTS), even)
+    manifest = import_bundle(source, _made(tmp_path / "package"), Asked())
+    assert manifest.network is not None
+    output = manifest.network.output
+    assert isinstance(output, Segmentation)
+    assert (output.overlapping, output.threshold, output.segments) == (True, 0.45, (1, 2, 3))
+    assert [step.segments for step in output.clean] == ([(3,)] if cleaned else [])
+    volume = _volume()
+
+    raw = run(volume, open_package(tmp_path / "package"), Runtime(device="cpu"))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MONAI's own, of defaults that will change
+        expected = channels_by_monai(config, volume, even) > 0
+    assert (expected.sum(axis=0) > 1).sum() > 100, "channels that do not overlap would prove nothing"
+    for number, wanted in enumerate(expected, 1):
+        found = np.logical_or.reduce([one == number for one in raw.maps_of_segments])
+        assert 50 < wanted.sum() < 0.95 * wanted.size
+        assert (found == wanted).mean() >= 0.999
+
+
+def test_classes_that_exclude_each_other_do_not_overlap(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    source = bundles.write(tmp_path / "bundle", bundles.inference(), bundles.metadata(), state)
+
+    manifest = import_bundle(source, _made(tmp_path / "package"), Asked())
+
+    assert manifest.network is not None
+    output = manifest.network.output
+    assert isinstance(output, Segmentation)
+    assert (output.overlapping, output.activation, output.segments) == (False, "softmax", (0, 1, 2))
+
+
+@pytest.mark.parametrize("threshold", [[0.5, 0.4, 0.3], 0, 1.5, True])
+def test_thresholds_that_cannot_be_said_are_refused(
+    tmp_path: Path, state: dict[str, torch.Tensor], threshold: Any
+) -> None:
+    source = bundles.write(tmp_path / "bundle", multi_label(threshold), about(*PARTS), state)
+
+    with pytest.raises(Misconfigured, match=r"postprocessing#transforms#2.*threshold"):
+        import_bundle(source, _made(tmp_path / "package"), Asked())
+
+
 def _volume() -> Volume:
     """Smooth noise on an oblong grid, axial, read as DICOM."""
     from scipy import ndimage
@@ -166,7 +247,12 @@ def _volume() -> Volume:
 
 
 def by_monai(config: dict[str, Any], volume: Volume, state: dict[str, torch.Tensor]) -> np.ndarray[Any, Any]:
-    """The same configuration as MONAI reads and runs it, from the grid of the volume to it and back."""
+    """The labels of the same configuration as MONAI reads and runs it."""
+    return channels_by_monai(config, volume, state)[0]
+
+
+def channels_by_monai(config: dict[str, Any], volume: Volume, state: dict[str, torch.Tensor]) -> np.ndarray[Any, Any]:
+    """All channels (channel, frame, row, column), from the grid of the volume to it and back."""
     from monai.bundle import ConfigParser
     from monai.data import MetaTensor
     from monai.transforms import Compose
@@ -187,5 +273,5 @@ def by_monai(config: dict[str, Any], volume: Volume, state: dict[str, torch.Tens
         answer.as_tensor(), affine=data["image"].affine, applied_operations=data["image"].applied_operations
     )
     post: Compose = parser.get_parsed_content("postprocessing")
-    found: np.ndarray[Any, Any] = post(data)["pred"][0].numpy().transpose(2, 1, 0)
+    found: np.ndarray[Any, Any] = post(data)["pred"].numpy().transpose(0, 3, 2, 1)
     return found.astype(np.uint8)

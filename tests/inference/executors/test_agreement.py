@@ -65,10 +65,12 @@ def test_two_versions_on_the_same_series_leave_their_agreement_in_the_trail(rig:
         rig.wait_over(["1", "2"])
         rig.wait(lambda: len(rig.trail("versions compared")) == 1)
     with rig.ledger.read() as session:
-        [seen] = workers.agreements(session, "model")
+        [seen] = workers.overlaps(session, "model", "1.1.0", "1.0.0")
         rates = workers.rates(session, since=0.0)
-    assert (seen.versions, seen.series, seen.same_status) == (("1.0.0", "1.1.0"), 1, 1)
-    assert (seen.dice, seen.differences) == ({"All": 1.0}, {"Volume": 0.0})
+    assert (seen.segment, seen.series, seen.mean, seen.least) == ("All", 1, 1.0, 1.0)
+    [row] = rig.trail("versions compared")
+    assert (row.details["versions"], row.details["status"]) == (["1.0.0", "1.1.0"], True)
+    assert (row.details["dice"], row.details["differences"]) == ({"All": 1.0}, {"Volume": 0.0})
     assert [(r.package, r.version, r.runs) for r in rates] == [("model", "1.0.0", 1), ("model", "1.1.0", 1)]
     assert all(0 < r.seconds <= r.longest and r.waited >= 0 for r in rates)
     assert rig.said("1").status is Status.SUCCEEDED
