@@ -1,6 +1,6 @@
 """When would inference have started? Replays arrival traces against our completeness policy and fixed quiet times.
 
-``python -m benchmarks.arrival [--traces 1200] [--seed 1]`` prints a table: median and 99th percentile of (start minus
+``python -m benchmarks.arrival [--traces 1300] [--seed 1]`` prints a table: median and 99th percentile of (start minus
 last object), and how often a series was started before its last object had come.
 
 What the generator assumes: a scanner makes the objects of a series one after another; the archive has each at once; it
@@ -8,7 +8,9 @@ forwards each after a lag of its own, over one association or one an object. Ser
 5 to 400 ms.
 
 - stalls: 90 s in the middle, over two associations; of the archive's forwarding, or of the scanner itself, which no
-  question to the archive can tell, but its MPPS, which ends a second after its last object;
+  question to the archive can tell, but its MPPS, which ends a second after its last object; or, of a source that
+  cannot be asked, a workflow manager, which reports by UPS that the input is incomplete, and a second after the last
+  object that it is READY, naming its objects;
 - forwarded whole: the archive forwards only when the scanner has ended, as after a stable time;
 - duplicates: an association is aborted in the middle, another sends everything again;
 - out of order: objects are forwarded in random order over four associations;
@@ -51,7 +53,7 @@ class Trace:
     opened: tuple[float, ...]  #: associations
     closed: tuple[float, ...]
     askable: bool = True
-    step: bool = False  #: its scanner says by MPPS when it begins and, a second after its last object, what it made
+    teller: str = ""  #: MPPS or UPS: who says that it begins and, a second after its last object, what was made
 
     @property
     def last(self) -> float:
@@ -102,7 +104,12 @@ def scanner_stall(dice: random.Random, kind: str) -> Trace:
 
 def stall_with_step(dice: random.Random, kind: str) -> Trace:
     """The same from a scanner that sends MPPS."""
-    return replace(scanner_stall(dice, kind), step=True)
+    return replace(scanner_stall(dice, kind), teller="MPPS")
+
+
+def stall_with_manager(dice: random.Random, kind: str) -> Trace:
+    """The same from a source that cannot be asked, in a department whose workflow manager sends UPS."""
+    return replace(scanner_stall(dice, kind), teller="UPS", askable=False)
 
 
 def forwarding_stall(dice: random.Random, kind: str) -> Trace:
@@ -203,7 +210,7 @@ def learned(sender: Sender, dice: random.Random, series: int) -> Habit | None:
 GENERATORS: dict[str, Callable[[random.Random, str], Trace]] = {
     "steady": steady, "bursty": bursty, "one association an object": one_each,
     "forwarding stalls 90 s": forwarding_stall, "scanner stalls 90 s": scanner_stall,
-    "scanner stalls 90 s, MPPS": stall_with_step,
+    "scanner stalls 90 s, MPPS": stall_with_step, "scanner stalls 90 s, UPS": stall_with_manager,
     "forwarded whole": forwarded_whole, "out of order, 4 associations": out_of_order, "duplicates": duplicates,
     "never released": never_released, "cannot be asked": unaskable,
 }  # fmt: skip
@@ -235,7 +242,7 @@ def ours(trace: Trace, habit: Habit | None = None) -> Iterator[float]:
     quiet = QuietTime(settings=SETTINGS)
     policy = AskTheSource(quiet=quiet, askable=frozenset({"A"}) if trace.askable else frozenset())
     watch = Watch(trace)
-    told = {trace.made[-1] + 1} if trace.step else set()
+    told = {trace.made[-1] + 1} if trace.teller else set()
     moments = sorted({at for at, _ in trace.arrived} | {c for c in trace.closed if c < FOREVER} | told)
     now = moments[0]
     index = 0
@@ -306,18 +313,18 @@ class Watch:
         )
 
     def _stated(self, now: float, here: int) -> Stated:
-        made = self._trace.made
-        if not self._trace.step:
+        made, teller = self._trace.made, self._trace.teller
+        if not teller:
             return Stated()
         if now < made[-1] + 1:
-            return Stated(awaits="MPPS")
-        return Stated(objects=len(made), missing=len(made) - here, by="MPPS")
+            return Stated(awaits=teller)
+        return Stated(objects=len(made), missing=len(made) - here, by=teller)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--traces", type=int, default=1200)
+    parser.add_argument("--traces", type=int, default=1300)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     dice = random.Random(arguments.seed)

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
+from dicom_node.peers import AETitle, PeerSection
 from storage.facts.errors import Misconfigured
 from storage.settings import Settings, parse, read_toml
 
@@ -22,31 +21,6 @@ IMPLEMENTATION_CLASS_UID = "2.25.218730291837465092837465091827364509182"
 IMPLEMENTATION_VERSION_NAME = "DICOM_NODE_1"
 MODEL_NAME = "DICOM AI node"
 
-
-def _ae_title(value: str) -> str:
-    title = value.strip()
-    if not title or len(title) > 16 or not title.isascii() or not title.isprintable() or "\\" in title:
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)")
-    return title
-
-
-def _network(value: str) -> str:
-    try:
-        ipaddress.ip_network(value, strict=False)
-    except ValueError as error:
-        raise ValueError(f"{value!r} is neither an IP address nor a network such as 10.1.0.0/16") from error
-    return value
-
-
-def _uid(value: str) -> str:
-    if not re.fullmatch(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*", value):
-        raise ValueError(f"{value!r} is no UID (PS3.5 9.1)")
-    return value
-
-
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-Network = Annotated[str, AfterValidator(_network)]
-UIDText = Annotated[str, AfterValidator(_uid)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 TorchDevice = Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")]
 
@@ -56,6 +30,8 @@ class NodeSection(Settings):
 
     ae_title: AETitle = "DICOM_NODE"
     """AE title that peers call. Default DICOM_NODE; change it to what the PACS administrator assigns."""
+    further_titles: tuple[AETitle, ...] = ()
+    """More AE titles that the node answers to; rules can tell by called_ae what a sender wants. Default none."""
     bind: str = "0.0.0.0"
     """Address to listen on. Default all, as the PACS is on another machine."""
     port: Port = 11112
@@ -75,36 +51,6 @@ class NodeSection(Settings):
     language: str = Field(default="en", min_length=1)
     """Language of results: en (default), de, or the path of a table like dicom_node/results/language_de.toml. What a
     model package says in its own words stays as it is."""
-
-
-class PeerSection(Settings):
-    """One peer that may send to this node."""
-
-    ae_title: AETitle
-    """Calling AE title of the peer."""
-    addresses: tuple[Network, ...] = ()
-    """IP addresses or networks it may call from. Default none given: any address (the AE title alone is weak proof)."""
-    query: str | None = None
-    """Destination that tells what it has of a study (C-FIND): completeness is then known. Default none: quiet time."""
-    fetch: bool = False
-    """Fetch by C-MOVE what that destination has and the node lacks. Default false: it must know this node's address."""
-    reconcile: Literal["started", "all"] = "started"
-    """Which of its recent studies the node looks after, where it has a query destination. started (default): those of
-    which something came. all: also those of which nothing came, as after the node was down; for a peer that forwards
-    all that it has of reconcile.modalities."""
-    certificate_names: tuple[str, ...] = ()
-    """Common or DNS names, one of which its certificate must bear; it can then call by TLS alone. Default none given:
-    any trusted certificate, or none where TLS is not asked for."""
-    sop_classes: tuple[UIDText, ...] = ()
-    """Storage SOP Class UIDs that it may send. Default none given: all that the node takes."""
-    maximum_associations: int = Field(default=0, ge=0, le=1000)
-    """Its concurrent associations. Default 0: only the limit of the node."""
-    maximum_mb_per_second: float = Field(default=0.0, ge=0)
-    """The rate at which its objects are taken, MB a second, all its associations together. Default 0: no limit.
-    For a peer that shall not use up the line or the disk of others."""
-    quota_gb_per_day: float = Field(default=0.0, ge=0)
-    """What is taken from it in a day (UTC), GB; beyond, C-STORE answers 0xA700. Counted anew after a restart.
-    Default 0: no limit."""
 
 
 class ReceiveSection(Settings):
@@ -260,11 +206,14 @@ class WorkersSection(Settings):
     threads: int = Field(default=0, ge=0)
     """CPU threads per worker. Default 0: as many as the machine has, divided among the workers."""
     trusted_keys: Path | None = None
-    """Folder of public keys (Ed25519, PEM) of signed packages; from this file, and not below models. Default none."""
+    """Folder of public keys (Ed25519, PEM) whose signatures on packages are believed; relative to the configuration
+    file, and not below the models folder. Default none."""
     require_signature: bool = False
-    """Refuse packages that no trusted key signed, but for shipped ones. Default false: few makers sign today."""
+    """Refuse packages that no trusted key signed; shipped ones are part of the product. Default false: few makers sign
+    today."""
     decoders: int = Field(default=1, ge=0, le=64)
-    """Processes a worker that decode compressed slices while others still arrive. Default 1; 0: runs decode alone."""
+    """Processes of each worker that decode compressed slices while others of their series still arrive, at low
+    priority. Default 1, which keeps up with 30 slices of JPEG 2000 a second; 0: each run decodes for itself."""
     device: str = "auto"
     """Torch device: auto (default: a GPU if there is one), cpu, cuda, cuda:0 …"""
 
@@ -294,7 +243,8 @@ class UpkeepSection(Settings):
     """What the clock does."""
 
     keep_days: float = Field(default=14.0, ge=0)
-    """Images and results go when their study was quiet so long, days; 0: none. Default 14: the PACS is the archive."""
+    """Received images and results are removed when their study was quiet this long, days; 0 keeps all.
+    Default 14: the PACS is the archive."""
     verify_hours: float = Field(default=24.0, gt=0)
     """How often the audit trail is re-computed, hours. Default 24."""
 
@@ -354,6 +304,11 @@ def load(path: Path) -> NodeConfig:
     return config
 
 
+def own_titles(config: NodeConfig) -> tuple[str, ...]:
+    """The AE titles that the node answers to, its own first."""
+    return (config.node.ae_title, *config.node.further_titles)
+
+
 def worker_settings(config: NodeConfig) -> dict[str, Any]:
     """What a worker process is told of the node's settings, by key in TOML; None for what is not set."""
     workers = config.workers
@@ -398,3 +353,10 @@ def _check_references(config: NodeConfig, path: Path) -> None:
         if name is not None and name not in config.destinations:
             known = ", ".join(config.destinations) or "none"
             raise Misconfigured(f"{path}:\n  {key}: no destination is named {name!r}; known: {known}")
+    for peer in config.receive.peers:
+        strange = sorted(set(peer.called_titles).difference(own_titles(config)))
+        if strange:
+            raise Misconfigured(
+                f"{path}:\n  receive.peers: {peer.ae_title} may call {', '.join(strange)}, which is neither "
+                "node.ae_title nor among node.further_titles"
+            )

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from dicom_node.config import DestinationSection, NodeConfig
+from dicom_node.config import DestinationSection, NodeConfig, own_titles
 from dicom_node.deliver.tls import Files
 from dicom_node.deliver.tls import load as load_files
 from storage import views, workers
@@ -78,14 +78,15 @@ def _ready(data: Path) -> Mapping[str, int] | None:
 
 
 def _ae_title(config: NodeConfig) -> Check:
-    title = config.node.ae_title
-    clash = [name for name, d in config.destinations.items() if d.ae_title == title]
-    if clash:
+    titles = own_titles(config)
+    clash = next(((d.ae_title, name) for name, d in config.destinations.items() if d.ae_title in titles), None)
+    if clash is not None:
+        found = f"{clash[0]} is also the AE title of destination {clash[1]}"
         return Check(
-            what="AE title", verdict=Verdict.FAULT, found=f"{title} is also the AE title of destination {clash[0]}",
+            what="AE title", verdict=Verdict.FAULT, found=found,
             todo="give the node an AE title of its own (node.ae_title): peers could not tell the two apart",
         )  # fmt: skip
-    return Check(what="AE title", verdict=Verdict.OK, found=title)
+    return Check(what="AE title", verdict=Verdict.OK, found=", ".join(titles))
 
 
 def _port(config: NodeConfig, running: Mapping[str, int] | None) -> Check:

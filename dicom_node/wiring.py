@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydicom
 
-from dicom_node.config import MODEL_NAME, DestinationSection, NodeConfig
+from dicom_node.config import MODEL_NAME, DestinationSection, NodeConfig, own_titles
 from dicom_node.deliver import query
 from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.destination import Destination
@@ -132,7 +132,7 @@ def assembly_of(config: NodeConfig, ledger: Ledger) -> Assembly:
 
 def identity_of(config: NodeConfig) -> NodeIdentity:
     """How the node knows its own results: what it writes into them, and the titles under which it sends."""
-    titles = {config.node.ae_title, *(d.calling_ae_title or config.node.ae_title for d in config.destinations.values())}
+    titles = {*own_titles(config), *(d.calling_ae_title or config.node.ae_title for d in config.destinations.values())}
     return NodeIdentity(model_names=frozenset({MODEL_NAME}), ae_titles=frozenset(titles))
 
 

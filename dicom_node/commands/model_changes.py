@@ -98,6 +98,8 @@ def prove(path: Path, reference: str) -> None:
     with open_ledger(path) as ledger:
         with ledger.begin_reading() as tx:
             asked = [tx.catalogue.package_version(reference)] if reference else tx.catalogue.package_versions()
+        if not asked:
+            raise Misconfigured("no package is registered yet: start the node once, or see `dicom-node models add`")
         if not reference:
             asked = [version for version in asked if is_unproved(version)]
         if not asked:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO
 
@@ -67,16 +68,30 @@ class Context:
 
 @dataclass(slots=True)
 class Body:
-    """A data set to be sent: read piece by piece."""
+    """A data set to be sent: read piece by piece, from a source or from a descriptor."""
 
-    source: BinaryIO = field(default_factory=io.BytesIO)
-    size: int = 0  #: bytes from the source's current position
-    on_disk: bool = False  #: whether the source is an unbuffered file
+    source: BinaryIO | None
+    size: int  #: bytes from the source's current position
+    handle: int = -1  #: descriptor of a file, where there is no source
+    at: int = 0  #: where in it
 
     @classmethod
     def of(cls, data: bytes) -> Body:
         """A data set that is in memory."""
         return cls(io.BytesIO(data), len(data))
+
+    def fill(self, view: memoryview) -> None:
+        """Read on, as much as the view holds. Raises Rejected where there is less."""
+        done = 0
+        while done < len(view):
+            if self.source is None:
+                got = os.preadv(self.handle, [view[done:]], self.at)
+                self.at += got
+            else:
+                got = self.source.readinto(view[done:])  # type: ignore[attr-defined]  # every binary file has it
+            if not got:
+                raise Rejected("a file became shorter while it was sent: check the disk of this node")
+            done += got
 
 
 class Association:
@@ -217,7 +232,7 @@ class Association:
         if body is None:
             self._link.send(head)
             return
-        if body.on_disk and body.size > SMALL_BYTES and self._link.plain:
+        if body.source is None and body.size > SMALL_BYTES and self._link.plain:
             self._stream_file(context, head, body)
             return
         if len(self._buffer) < len(head) + max(BUFFER_BYTES, self._fragment + 12):
@@ -230,7 +245,7 @@ class Association:
             size = min(left, self._fragment)
             left -= size
             _PDV.pack_into(buffer, at, _P_DATA, size + 6, size + 2, context.context_id, 0 if left else 2)
-            _fill(body.source, view[at + 12 : at + 12 + size])
+            body.fill(view[at + 12 : at + 12 + size])
             at += 12 + size
             if not left or at + 12 + self._fragment > len(buffer):
                 self._link.send(view[:at])
@@ -238,13 +253,14 @@ class Association:
 
     def _stream_file(self, context: Context, head: bytes, body: Body) -> None:
         """The same from a file: its bytes go from the page cache to the network without passing through here."""
-        sizes = [self._fragment] * (body.size // self._fragment)
-        if sum(sizes) < body.size:
-            sizes.append(body.size - sum(sizes))
-        heads = [_PDV.pack(_P_DATA, size + 6, size + 2, context.context_id, 0) for size in sizes[:-1]]
-        heads.append(_PDV.pack(_P_DATA, sizes[-1] + 6, sizes[-1] + 2, context.context_id, 2))
+        fragment, context_id = self._fragment, context.context_id
+        whole, rest = divmod(body.size - 1, fragment)
+        last = rest + 1
+        sizes = [fragment] * whole + [last]
+        heads = [_PDV.pack(_P_DATA, fragment + 6, fragment + 2, context_id, 0)] * whole
+        heads.append(_PDV.pack(_P_DATA, last + 6, last + 2, context_id, 2))
         heads[0] = head + heads[0]
-        self._link.send_file(heads, body.source.fileno(), body.source.tell(), sizes)
+        self._link.send_file(heads, body.handle, body.at, sizes)
 
     def _say_why(self) -> None:
         """The connection broke while sending: if the peer's abort lies in the buffer, raise what it says."""
@@ -275,15 +291,6 @@ class Association:
             self._link.send(struct.pack(">BxLL", _ABORT, 4, 0))
         except Transient:
             pass  # it is gone already
-
-
-def _fill(source: BinaryIO, view: memoryview) -> None:
-    at = 0
-    while at < len(view):
-        got = source.readinto(view[at:])  # type: ignore[attr-defined]  # every binary file has it
-        if not got:
-            raise Rejected("a file became shorter while it was sent: check the disk of this node")
-        at += got
 
 
 def _request(destination: Destination, proposals: Sequence[Proposal]) -> bytes:

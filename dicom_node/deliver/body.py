@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pydicom import dcmread, dcmwrite
 from pydicom.errors import InvalidDicomError
@@ -16,6 +16,7 @@ from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Body
 from dicom_node.deliver.destination import Outgoing
 from storage.facts.errors import Rejected, Transient
 
+_READ = os.O_RDONLY | os.O_CLOEXEC
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 #: What a file can be sent in: its own transfer syntax, and the default one when that takes no image codec (PS3.5 10.1).
@@ -34,33 +35,52 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-@contextmanager
-def opened(file: Outgoing, transfer_syntax: str) -> Iterator[Body]:
-    """The data set in one of its transfer syntaxes. Raises Rejected when the file is gone or is not Part 10."""
-    try:
-        with io.FileIO(file.path) as source:
-            start, size = _data_set(source, file)
-            if transfer_syntax == file.transfer_syntax_uid:
-                source.seek(start)
-                yield Body(source, size, on_disk=True)
-                return
-    except OSError as error:
-        raise Rejected(
-            f"the file of object {file.sop_instance_uid} cannot be read ({error.strerror}): make the result again"
-        ) from error
-    with _rewritten(file) as body:
-        yield body
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A file that was looked at before a connection was made, and where its data set lies."""
+
+    file: Outgoing
+    start: int
+    size: int
 
 
-def check(file: Outgoing) -> None:
+def check(file: Outgoing) -> Ready:
     """Raises Rejected when the file is gone or is not Part 10: better known before a connection is made."""
     try:
-        with io.FileIO(file.path) as source:
-            _data_set(source, file)
+        handle = os.open(file.path, _READ)
+        try:
+            start, size = _data_set(handle, file)
+        finally:
+            os.close(handle)
     except OSError as error:
-        raise Rejected(
-            f"the file of object {file.sop_instance_uid} cannot be read ({error.strerror}): make the result again"
-        ) from error
+        raise _gone(file, error) from error
+    return Ready(file=file, start=start, size=size)
+
+
+@contextmanager
+def opened(ready: Ready, transfer_syntax: str) -> Iterator[Body]:
+    """The data set in one of its transfer syntaxes. Raises Rejected when the file is gone."""
+    file = ready.file
+    if transfer_syntax != file.transfer_syntax_uid:
+        with _rewritten(file) as body:
+            yield body
+        return
+    try:
+        handle = os.open(file.path, _READ)
+    except OSError as error:
+        raise _gone(file, error) from error
+    try:
+        if os.fstat(handle).st_size != ready.start + ready.size:
+            raise Rejected(f"the file of object {file.sop_instance_uid} changed since it was looked at: send it again")
+        yield Body(None, ready.size, handle, ready.start)
+    finally:
+        os.close(handle)
+
+
+def _gone(file: Outgoing, error: OSError) -> Rejected:
+    return Rejected(
+        f"the file of object {file.sop_instance_uid} cannot be read ({error.strerror}): make the result again"
+    )
 
 
 @contextmanager
@@ -86,13 +106,13 @@ def _rewritten(file: Outgoing) -> Iterator[Body]:
         yield Body(target, size)
 
 
-def _data_set(source: io.FileIO, file: Outgoing) -> tuple[int, int]:
+def _data_set(handle: int, file: Outgoing) -> tuple[int, int]:
     """Where the data set starts, after the file meta information (PS3.10 7.1), and its size."""
-    head = source.read(144)
+    head = os.pread(handle, 144, 0)
     if len(head) < 144 or head[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
         raise Rejected(f"the file of object {file.sop_instance_uid} is no DICOM file (PS3.10): make the result again")
     start = 144 + int(struct.unpack_from("<L", head, 140)[0])
-    size = os.fstat(source.fileno()).st_size - start
+    size = os.fstat(handle).st_size - start
     if size <= 0:
         raise Rejected(f"the file of object {file.sop_instance_uid} has no data set: make the result again")
     return start, size

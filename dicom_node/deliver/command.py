@@ -19,6 +19,7 @@ RESPONSE = 0x8000  #: set in the command field of every response
 NO_DATA_SET, A_DATA_SET = 0x0101, 0x0001
 
 _HEAD = struct.Struct("<HHL")
+_NUMBER, _GROUP = struct.Struct("<HHLH"), struct.Struct("<HHLL")  #: an element with a US, and with a UL
 _US = struct.Struct("<H")
 
 #: Element number to value; every number in the commands spoken here is a US, every text a UID, or
@@ -28,13 +29,18 @@ Fields = Mapping[int, int | str]
 
 def encode(fields: Fields) -> bytes:
     """A command set with its group length."""
-    body = bytearray()
+    parts = []
     for number in sorted(fields):
         value = fields[number]
-        raw = _US.pack(value) if isinstance(value, int) else value.encode("ascii")
-        raw += (b" " if number == MOVE_DESTINATION else b"\0") * (len(raw) % 2)
-        body += _HEAD.pack(0, number, len(raw)) + raw
-    return _HEAD.pack(0, 0, 4) + struct.pack("<L", len(body)) + bytes(body)
+        if isinstance(value, int):
+            parts.append(_NUMBER.pack(0, number, 2, value))
+            continue
+        raw = value.encode("ascii")
+        if len(raw) % 2:
+            raw += b" " if number == MOVE_DESTINATION else b"\0"
+        parts += (_HEAD.pack(0, number, len(raw)), raw)
+    body = b"".join(parts)
+    return _GROUP.pack(0, 0, 4, len(body)) + body
 
 
 def decode(raw: bytes) -> dict[int, bytes]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from dicom_node.deliver import body, command
 from dicom_node.deliver.association import Association, Proposal
+from dicom_node.deliver.body import Ready
 from dicom_node.deliver.destination import Destination, Outgoing
 from dicom_node.deliver.refusal import meaning
 from storage.facts.errors import Rejected, Transient
@@ -85,14 +86,13 @@ def send(
     Transient, when the destination cannot be reached, aborts, falls silent or is out of resources; Rejected, before
     anything is sent, when a file is not there or is not a DICOM file.
     """
-    for file in files:
-        body.check(file)
+    ready = [body.check(file) for file in files]
     number = min(destination.associations, max(len(files) // LEAST_SHARE, 1))
     if number == 1:
-        return _send_share(files, destination, progress)
+        return _send_share(ready, destination, progress)
     with ThreadPoolExecutor(number, thread_name_prefix="send") as pool:
         tell = _one_at_a_time(progress)
-        running = [pool.submit(_send_share, files[start::number], destination, tell) for start in range(number)]
+        running = [pool.submit(_send_share, ready[start::number], destination, tell) for start in range(number)]
     faults = [error for future in running if isinstance(error := future.exception(), Interrupted)]
     order = {file.sop_instance_uid: place for place, file in enumerate(files)}
     answers = [answer for future in running for answer in _answers(future)]
@@ -121,7 +121,7 @@ def _one_at_a_time(progress: Callable[[Sent], None] | None) -> Callable[[Sent], 
 
 
 def _send_share(
-    files: Sequence[Outgoing], destination: Destination, progress: Callable[[Sent], None] | None
+    files: Sequence[Ready], destination: Destination, progress: Callable[[Sent], None] | None
 ) -> list[Sent]:
     """The files over one association after the other."""
     sent: list[Sent] = []
@@ -168,7 +168,8 @@ def _note_refusals(association: Association) -> None:
                  proposal.transfer_syntaxes[0], why)  # fmt: skip
 
 
-def _store(association: Association, file: Outgoing) -> Sent:
+def _store(association: Association, ready: Ready) -> Sent:
+    file = ready.file
     context = association.context(file.sop_class_uid, *body.transfer_syntaxes(file))
     if context is None:
         return Sent(sop_instance_uid=file.sop_instance_uid, status=0x0122, comment="")
@@ -178,7 +179,7 @@ def _store(association: Association, file: Outgoing) -> Sent:
         command.AFFECTED_INSTANCE: file.sop_instance_uid,
         command.PRIORITY: 0,
     }
-    with body.opened(file, context.transfer_syntax) as data:
+    with body.opened(ready, context.transfer_syntax) as data:
         answer = association.ask(context, request, data)
     status = answer.number(command.STATUS) or 0
     if status and outcome(status) is Outcome.STORED:
@@ -187,18 +188,23 @@ def _store(association: Association, file: Outgoing) -> Sent:
     return Sent(sop_instance_uid=file.sop_instance_uid, status=status, comment=answer.text(command.COMMENT))
 
 
-def _proposals(files: Iterable[Outgoing]) -> list[Proposal]:
+def _proposals(files: Iterable[Ready]) -> list[Proposal]:
     """A context for each SOP class and transfer syntax alone, so that the peer cannot choose against the file's own."""
-    wanted = {(file.sop_class_uid, syntax): None for file in files for syntax in body.transfer_syntaxes(file)}
+    wanted = {pair: None for ready in files for pair in _pairs(ready)}
     return [Proposal(abstract_syntax=sop_class, transfer_syntaxes=(syntax,)) for sop_class, syntax in wanted]
 
 
-def _batches(files: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+def _pairs(ready: Ready) -> Iterator[tuple[str, str]]:
+    """SOP class and transfer syntax of each form that a file can be sent in."""
+    return ((ready.file.sop_class_uid, syntax) for syntax in body.transfer_syntaxes(ready.file))
+
+
+def _batches(files: Sequence[Ready]) -> Iterator[list[Ready]]:
     """The files in order, cut where one association would need too many contexts."""
-    batch: list[Outgoing] = []
+    batch: list[Ready] = []
     wanted: set[tuple[str, str]] = set()
     for file in files:
-        more = {(file.sop_class_uid, syntax) for syntax in body.transfer_syntaxes(file)}
+        more = set(_pairs(file))
         if len(wanted | more) > MAXIMUM_CONTEXTS:
             yield batch
             batch, wanted = [], set()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import TracebackType
 
 from dicom_node.deliver.destination import Destination
@@ -29,12 +27,15 @@ class Link:
             self._socket = socket.create_connection((destination.host, destination.port), destination.connect_seconds)
         except OSError as error:
             raise Transient(_unreachable(destination, error)) from error
-        self._timeout: float | None = destination.connect_seconds
         self._ahead = bytearray()  # read and not yet asked for
+        self._patience = 0.0  # seconds that a read waits
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if destination.tls is not None:
                 self._socket = destination.tls.wrap_socket(self._socket, server_hostname=destination.host)
+            else:  # the kernel keeps the time: a socket with a time-out of Python's is polled before each call
+                self._socket.settimeout(None)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(destination.answer_seconds))
         except OSError as error:
             self._socket.close()
             raise Transient(f"{destination}: no secure connection: {_tls_fault(error)}") from error
@@ -56,80 +57,96 @@ class Link:
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it. Raises Transient when the peer is gone or takes nothing for answer_seconds."""
-        with self._sending():
+        try:
+            if not self.plain:
+                self._wait_at_most(self._to.answer_seconds)
             self._socket.sendall(data)
+        except OSError as error:
+            raise self._not_taken(error) from error
 
     def send_file(self, heads: Sequence[bytes], handle: int, at: int, sizes: Sequence[int]) -> None:
         """The same for pieces of a file, each after a head of its own; they do not pass through this process.
 
         Raises Rejected, too, when the file is shorter.
         """
-        with self._sending():
-            target = self._socket.fileno()
-            for head, size in zip(heads, sizes, strict=True):
-                self._socket.sendall(head, socket.MSG_MORE)
-                end = at + size
-                while at < end:
-                    at += self._put(target, handle, at, end - at)
-
-    def _put(self, target: int, handle: int, at: int, size: int) -> int:
-        while True:
-            try:
-                sent = os.sendfile(target, handle, at, size)
-            except BlockingIOError:
-                if not select.select([], [target], [], self._to.answer_seconds)[1]:
-                    raise TimeoutError from None
-                continue
-            if not sent:
-                raise Rejected("a file became shorter while it was sent: check the disk of this node")
-            return sent
-
-    @contextmanager
-    def _sending(self) -> Iterator[None]:
+        link, target = self._socket, self._socket.fileno()
         try:
-            self._wait_at_most(self._to.answer_seconds)
-            yield
-        except TimeoutError as error:
-            raise Transient(f"{self._to} took nothing for {self._to.answer_seconds:g} s in the middle of a message: "
-                            "look whether it hangs or its disk is full") from error  # fmt: skip
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # whole segments, across heads and pieces
+            for head, size in zip(heads, sizes, strict=True):
+                link.sendall(head)
+                end, began = at + size, time.monotonic()
+                while (sent := os.sendfile(target, handle, at, end - at)) < end - at:
+                    if not sent:
+                        raise Rejected("a file became shorter while it was sent: check the disk of this node")
+                    at += sent
+                    self._check_time(began)  # a part alone is sent when the time is over, or a signal came
+                at = end
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
         except OSError as error:
-            raise Lost(f"{self._to} closed the connection in the middle of a message: look into its log") from error
+            raise self._not_taken(error) from error
+
+    def _check_time(self, began: float) -> None:
+        if time.monotonic() - began >= self._to.answer_seconds:
+            raise TimeoutError
+
+    def _not_taken(self, error: OSError) -> Transient:
+        if isinstance(error, TimeoutError | BlockingIOError):
+            return Transient(f"{self._to} took nothing for {self._to.answer_seconds:g} s in the middle of a message: "
+                             "look whether it hangs or its disk is full")  # fmt: skip
+        return Lost(f"{self._to} closed the connection in the middle of a message: look into its log")
 
     def receive(self, seconds: float) -> tuple[int, bytes]:
         """The next PDU: its type and what follows its header. Raises Transient, Silent after so many seconds."""
-        deadline = time.monotonic() + seconds
-        kind, length = _HEADER.unpack(self._exactly(6, deadline, seconds))
+        ahead = self._ahead
+        self._have(6, seconds)
+        kind, length = _HEADER.unpack_from(ahead)
         if length > (self._to.max_pdu if kind == 4 else ASSOCIATE_BYTES):
             raise Transient(f"{self._to} sent a PDU of {length} bytes, more than agreed: is it a DICOM port?")
-        return kind, self._exactly(length, deadline, seconds)
+        self._have(6 + length, seconds)
+        wanted = bytes(ahead[6 : 6 + length])
+        del ahead[: 6 + length]
+        return kind, wanted
 
-    def _exactly(self, size: int, deadline: float, seconds: float) -> bytes:
-        patience = seconds  # for the first piece, so that in a quick conversation no time-out needs to be set
+    def _have(self, size: int, seconds: float) -> None:
+        """Have so many bytes ahead. From the first of them on, the rest has so many seconds in all."""
+        deadline = 0.0
         while len(self._ahead) < size:
-            try:
-                self._wait_at_most(patience)
+            if self._ahead:
                 self._acknowledge()
-                got = self._socket.recv(max(size - len(self._ahead), AHEAD_BYTES))
-            except TimeoutError as error:
-                raise Silent(f"{self._to} gave no answer within {seconds:g} s: look whether it hangs, "
-                             "or give it more time (timeout_seconds)") from error  # fmt: skip
-            except OSError as error:
-                raise Lost(f"{self._to} dropped the connection without an answer: look into its log") from error
-            if not got:
-                raise Lost(f"{self._to} closed the connection without an answer: look into its log")
-            self._ahead += got
-            patience = max(deadline - time.monotonic(), 0.001)
-        wanted = bytes(self._ahead[:size])
-        del self._ahead[:size]
-        return wanted
+                now = time.monotonic()
+                deadline = deadline or now + seconds
+                if now > deadline:
+                    raise self._silent(seconds)
+            self._read(seconds)
+
+    def _read(self, seconds: float) -> None:
+        """Read what there is, at least a byte."""
+        try:
+            self._wait_at_most(seconds)
+            got = self._socket.recv(AHEAD_BYTES)
+        except (TimeoutError, BlockingIOError) as error:
+            raise self._silent(seconds) from error
+        except OSError as error:
+            raise Lost(f"{self._to} dropped the connection without an answer: look into its log") from error
+        if not got:
+            raise Lost(f"{self._to} closed the connection without an answer: look into its log")
+        self._ahead += got
+
+    def _silent(self, seconds: float) -> Silent:
+        return Silent(f"{self._to} gave no answer within {seconds:g} s: look whether it hangs, "
+                      "or give it more time (timeout_seconds)")  # fmt: skip
 
     def _wait_at_most(self, seconds: float) -> None:
-        if seconds != self._timeout:  # a call of the operating system each
+        if seconds == self._patience:
+            return  # each change is a call of the operating system
+        if self.plain:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+        else:
             self._socket.settimeout(seconds)
-            self._timeout = seconds
+        self._patience = seconds
 
     def _acknowledge(self) -> None:
-        """Acknowledge what came: a peer with Nagle's algorithm holds back the rest of its answer until then, 40 ms."""
+        """Acknowledge the part of a PDU that came: a peer with Nagle's algorithm holds the rest back until then."""
         if hasattr(socket, "TCP_QUICKACK"):
             try:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -161,3 +178,9 @@ def _tls_fault(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message}): check the CA file"
     return f"{error.strerror or error}: does this port speak TLS, and does it trust this node's certificate?"
+
+
+def _timeval(seconds: float) -> bytes:
+    """For SO_RCVTIMEO and SO_SNDTIMEO, which take none of 0 for what it says."""
+    whole, fraction = divmod(max(seconds, 0.001), 1)
+    return struct.pack("@ll", int(whole), int(fraction * 1e6))

@@ -3,9 +3,13 @@ MPPS, Instance Availability Notification and the input readiness of UPS."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydicom.uid import UID, AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
+
+from dicom_node.peers import PeerSection
 
 VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
@@ -52,3 +56,20 @@ def accepted() -> list[PresentationContext]:
         reports.scu_role, reports.scp_role = True, True  # the peer calls us as SCP (PS3.4 J.3.3 and CC.2.4)
         contexts.append(reports)
     return contexts
+
+
+def offered(contexts: Iterable[PresentationContext], peer: PeerSection) -> list[PresentationContext]:
+    """What of it a peer is offered: all services, and the storage that its ``sop_classes`` and ``transfer_syntaxes``
+    name."""
+    found = []
+    for context in contexts:
+        abstract = str(context.abstract_syntax)
+        if abstract in SERVICES:
+            found.append(context)
+            continue
+        syntaxes = [
+            uid for uid in context.transfer_syntax or [] if not peer.transfer_syntaxes or uid in peer.transfer_syntaxes
+        ]
+        if syntaxes and (not peer.sop_classes or abstract in peer.sop_classes):
+            found.append(build_context(abstract, list(syntaxes)))
+    return found

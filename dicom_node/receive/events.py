@@ -59,6 +59,15 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An N-GET of a UPS, or a request to cancel it, whose sender waits for the answer: see ``workitems``."""
+
+    peer: str  #: calling AE title
+    sop_instance_uid: str
+    cancel: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """A peer was accepted."""
 
@@ -84,9 +93,9 @@ class Refused:
     object: str | None = None
 
 
-Event = Began | Stopped | Died | Missed | Reported | Noticed | Opened | Closed | Refused | Landed
+Event = Began | Stopped | Died | Missed | Reported | Noticed | Asked | Opened | Closed | Refused | Landed
 
-_PLAIN = {cls.__name__: cls for cls in (Began, Stopped, Died, Missed, Reported, Noticed, Closed)}
+_PLAIN = {cls.__name__: cls for cls in (Began, Stopped, Died, Missed, Reported, Noticed, Asked, Closed)}
 
 
 def encode(event: Event) -> bytes:

@@ -13,8 +13,21 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dicom_node.receive import workitems
 from dicom_node.receive.assembly import Expect, take_notice
-from dicom_node.receive.events import Began, Closed, Died, Event, Missed, Noticed, Opened, Refused, Reported, Stopped
+from dicom_node.receive.events import (
+    Asked,
+    Began,
+    Closed,
+    Died,
+    Event,
+    Missed,
+    Noticed,
+    Opened,
+    Refused,
+    Reported,
+    Stopped,
+)
 from dicom_node.receive.landing import Landed, Unreadable, read_landed
 from storage.blobs import sync_folder
 from storage.facts.arrival import Arrival
@@ -67,11 +80,13 @@ class Index:
             self._write(arrivals)
         return answers
 
-    def _obey(self, event: Began | Stopped | Died | Missed | Reported | Noticed) -> int:
+    def _obey(self, event: Began | Stopped | Died | Missed | Reported | Noticed | Asked) -> int:
         if isinstance(event, Reported):
             return self._take_report(event.event_type, event.data)
         if isinstance(event, Noticed):
             return take_notice(self._ledger, self._expect, event)
+        if isinstance(event, Asked):
+            return workitems.answer(self._ledger, self._expect, event)
         if isinstance(event, Began):
             self._begin(event)
         elif isinstance(event, Missed):

@@ -79,8 +79,11 @@ class FrontDesk:
         allowance = self.limits.of(request.origin.calling_ae)
         intake = Intake(request, self._feed.tell, self.counters, allowance)
         over = allowance.refusal() if allowance is not None else None
+        never = allowance.forbids(request.sop_class_uid, request.transfer_syntax) if allowance is not None else None
         if request.sop_class_uid != request.abstract_syntax:
             intake.refuse(SOP_CLASS_NOT_SUPPORTED, "SOP Class differs from the presentation context")
+        elif never is not None:
+            intake.refuse(SOP_CLASS_NOT_SUPPORTED, never)
         elif over is not None:
             intake.refuse(OUT_OF_RESOURCES, over)
         elif self._feed.make_way():

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from dicom_node.config import PeerSection, ReceiveSection
+from dicom_node.config import ReceiveSection
+from dicom_node.peers import PeerSection
 
 DAY = 86400.0
 BURST_SECONDS = 1.0  #: of its rate that a peer may send at once after a pause
@@ -25,6 +26,14 @@ class Allowance:
         self._lock = threading.Lock()
         self._day, self._today = 0, 0
         self._debt_until = 0.0  # when what was sent so far is paid for at the allowed rate
+
+    def forbids(self, sop_class: str, transfer_syntax: str) -> str | None:
+        """Why no such object is ever taken, None when it is. By DIMSE none comes: nothing else was negotiated."""
+        if self.peer.sop_classes and sop_class not in self.peer.sop_classes:
+            return "SOP Class is not among its sop_classes"
+        if self.peer.transfer_syntaxes and transfer_syntax not in self.peer.transfer_syntaxes:
+            return "transfer syntax is not among its transfer_syntaxes"
+        return None
 
     def refusal(self) -> str | None:
         """Why no object is taken now, None when one is."""

@@ -17,7 +17,9 @@ from dicom_node.receive.notices import (
     NO_SUCH_CLASS,
     NO_SUCH_INSTANCE,
     NO_SUCH_STEP,
+    NOT_BEGUN,
     NOT_SCHEDULED,
+    OVER,
     PROCESSING_FAILURE,
     Refused,
 )
@@ -82,12 +84,24 @@ def _workitem(event: Noticed, before: str | None, dataset: Dataset) -> Notice:
     if not event.created and before is None and not (named and event.sop_class_uid == UPS_EVENT):
         status = NO_SUCH_INSTANCE if event.sop_class_uid == UPS_EVENT else NO_SUCH_STEP
         raise Refused(status, "it was never created here, so what its input is, is not known")
+    if not event.created and event.sop_class_uid == UPS_PUSH:
+        _check_update(dataset, before)
     state = CANCELED if step == CANCELED else readiness or before or ""
     if state not in (READY, INCOMPLETE, UNAVAILABLE, CANCELED):
         raise Refused(INVALID_VALUE, "its Input Readiness State is none of READY, INCOMPLETE, UNAVAILABLE")
     wholes = frozenset(uid for uid, place in named.items() if uid == place)
     objects = {uid: place for uid, place in named.items() if uid != place}
     return _notice(event, dataset, NoticeKind.UPS, state, objects, wholes)
+
+
+def _check_update(dataset: Dataset, before: str | None) -> None:
+    """An N-SET of a step that nobody performs (PS3.4 CC.2.6.3). Raises Refused."""
+    if before == CANCELED:
+        raise Refused(OVER, "it is cancelled and may no longer be updated")
+    if _text(dataset, "TransactionUID"):
+        raise Refused(NOT_BEGUN, "nobody performs it, so there is no transaction")
+    if _text(dataset, "ProcedureStepState") not in ("", "SCHEDULED"):
+        raise Refused(INVALID_VALUE, "its Procedure Step State is changed by N-ACTION, not by N-SET")
 
 
 _READERS: dict[str, _Reader] = {

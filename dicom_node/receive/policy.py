@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dicom_node.config import ReceiveSection
@@ -28,11 +29,12 @@ class Caller:
     names: frozenset[str] = frozenset()  #: in its verified certificate, lower case; empty without TLS
 
 
-def admit(caller: Caller, own_title: str, receive: ReceiveSection) -> Refusal | None:
+def admit(caller: Caller, own_titles: Collection[str], receive: ReceiveSection) -> Refusal | None:
     """Whether a peer of that AE title, address and certificate may associate for that called AE title."""
     calling, called, address = caller.calling, caller.called, caller.address
-    if called.strip() != own_title:
-        return Refusal(result=1, source=1, reason=7, why=f"called AE title {called!r}, this node is {own_title}")
+    if called.strip() not in own_titles:
+        own = ", ".join(own_titles)
+        return Refusal(result=1, source=1, reason=7, why=f"called AE title {called!r}, this node is {own}")
     if not calling.strip():
         return Refusal(result=1, source=1, reason=3, why="the peer gave no calling AE title")
     if receive.accept_unknown_peers:
@@ -47,7 +49,12 @@ def admit(caller: Caller, own_title: str, receive: ReceiveSection) -> Refusal | 
         return Refusal(
             result=1, source=1, reason=3, why=f"{calling!r} called from {address}, which receive.peers does not allow"
         )
-    if any(_bears(caller.names, peer.certificate_names) for peer in near):
+    welcome = [peer for peer in near if not peer.called_titles or called.strip() in peer.called_titles]
+    if not welcome:
+        return Refusal(
+            result=1, source=1, reason=7, why=f"{calling!r} called {called!r}, which receive.peers does not allow it"
+        )
+    if any(_bears(caller.names, peer.certificate_names) for peer in welcome):
         return None
     return Refusal(
         result=1, source=1, reason=3,

@@ -15,7 +15,7 @@ from pynetdicom.dul import DULServiceProvider
 from dicom_node.receive.intake import Desk, Intake, Request
 from dicom_node.receive.landing import Origin
 from dicom_node.receive.message import C_STORE_RQ, NO_DATA_SET, parse_command, store_response, uid
-from dicom_node.receive.wire import BrokenProtocol, StreamSocket
+from dicom_node.receive.wire import TOO_LONG, BrokenProtocol, StreamSocket
 
 COMMAND_BYTES = 16 * 1024
 
@@ -94,7 +94,7 @@ class Reception:
 
     def _check(self, length: int) -> None:
         if length > self._link.maximum_pdu:
-            raise BrokenProtocol("P-DATA-TF above the announced maximum")
+            raise BrokenProtocol(TOO_LONG)
 
     def _let_go(self) -> None:
         self._pieces.clear()

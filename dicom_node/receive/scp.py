@@ -6,7 +6,6 @@ import ctypes
 import gc
 import logging
 import ssl
-import sys
 import threading
 import time
 import warnings
@@ -19,8 +18,9 @@ from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationServer
 
-from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, NodeConfig, PeerSection
+from dicom_node.config import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, NodeConfig, own_titles
 from dicom_node.deliver.tls import Files
+from dicom_node.peers import PeerSection
 from dicom_node.receive import contexts, stream
 from dicom_node.receive.events import Closed, Opened
 from dicom_node.receive.feed import Feed
@@ -28,7 +28,7 @@ from dicom_node.receive.intake import FrontDesk, Request
 from dicom_node.receive.landing import Origin
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.notices import NoticeDesk
-from dicom_node.receive.plain import Collected
+from dicom_node.receive.plain import Bounds, Collected
 from dicom_node.receive.policy import Caller, Refusal, admit
 from dicom_node.receive.reception import origin_of
 from dicom_node.receive.refusals import Refusals
@@ -39,8 +39,6 @@ from storage.facts.errors import Misconfigured
 log = logging.getLogger(__name__)
 
 SPARE = 64  #: connections beyond the associations allowed, so that the surplus is told why it is refused
-
-SWITCH_SECONDS = 0.0005  #: the index must not hold up those who receive for Python's 5 ms at each of their reads
 
 M_ARENA_MAX = -8  #: malloc.h of glibc
 
@@ -62,6 +60,7 @@ class Scp:
         self._contexts = stream.SharedContexts(contexts.accepted())
         self._notices = NoticeDesk(feed.ask)
         self._peers = {peer.ae_title: peer for peer in config.receive.peers}
+        self._offers: dict[str, stream.SharedContexts] = {}  #: of peers that may not send everything
         desk.limits = Limits(config.receive)
         self.streaming = streaming and not stream.fits()
 
@@ -83,7 +82,6 @@ class Scp:
     def start(self) -> None:
         """Listen. Raises Misconfigured when an address cannot be bound or the certificate cannot be used."""
         _config.LOG_HANDLER_LEVEL = "none"  # its handlers print data sets, and cost time for each PDU
-        sys.setswitchinterval(SWITCH_SECONDS)
         _share_arenas()
         gc.freeze()  # what the start made lives on: looking through it again and again costs each object 5 %
         _silence_pydicom()
@@ -136,7 +134,11 @@ class Scp:
         server.desk, server.credentials = self._desk, credentials
         server.room = settings.maximum_associations + SPARE
         server.turned_away = self._turned_away
-        server.patience = Patience(
+        server.patience = self._patience()
+
+    def _patience(self) -> Patience:
+        settings = self._config.receive
+        return Patience(
             association_seconds=settings.association_seconds,
             stall_seconds=settings.stall_seconds,
             least_rate=int(settings.least_kb_per_second * 1000),
@@ -153,9 +155,8 @@ class Scp:
             assoc.abort()
 
     def _handlers(self) -> list[Any]:
-        bounds = [] if self.streaming else [(evt.EVT_PDU_RECV, Collected(self._turned_away).look)]
         return [
-            *bounds,
+            *([] if self.streaming else self._bounds()),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_RELEASED, self._ended),
@@ -166,7 +167,14 @@ class Scp:
             (evt.EVT_N_EVENT_REPORT, self._report),
             (evt.EVT_N_CREATE, self._notices.create),
             (evt.EVT_N_SET, self._notices.set),
+            (evt.EVT_N_GET, self._notices.get),
+            (evt.EVT_N_ACTION, self._notices.act),
+            (evt.EVT_C_FIND, self._notices.find),
         ]
+
+    def _bounds(self) -> list[Any]:
+        opened = Bounds(self._patience(), self._config.receive.maximum_pdu, self._turned_away).open
+        return [(evt.EVT_CONN_OPEN, opened), (evt.EVT_PDU_RECV, Collected(self._turned_away).look)]
 
     def _requested(self, event: evt.Event) -> None:
         assoc = event.assoc
@@ -188,7 +196,7 @@ class Scp:
 
     def _admit(self, assoc: Association, caller: Caller) -> Refusal | None:
         settings = self._config.receive
-        refusal = admit(caller, self._config.node.ae_title, settings)
+        refusal = admit(caller, own_titles(self._config), settings)
         if refusal is not None:
             return refusal
         peer = self._peers.get(caller.calling)
@@ -201,24 +209,29 @@ class Scp:
         return None
 
     def _narrow(self, assoc: Association, calling: str) -> None:
-        """Offer a peer with a list of SOP classes no other storage."""
+        """Offer a peer with a list of SOP classes or transfer syntaxes no other storage."""
         peer = self._peers.get(calling)
-        if peer is None or not peer.sop_classes:
+        if peer is None or not (peer.sop_classes or peer.transfer_syntaxes):
             return
-        allowed = {*peer.sop_classes, *contexts.SERVICES}
-        offered = [context for context in self._contexts if str(context.abstract_syntax) in allowed]
-        assoc.acceptor.supported_contexts = stream.SharedContexts(offered)
+        if calling not in self._offers:
+            self._offers[calling] = stream.SharedContexts(contexts.offered(self._contexts, peer))
+        assoc.acceptor.supported_contexts = self._offers[calling]
 
     def _established(self, event: evt.Event) -> None:
         origin = origin_of(event.assoc)
         self._feed.tell(Opened(origin=origin, at=time.time()))
         peer = self._peers.get(origin.calling_ae)
-        if peer is None or not peer.sop_classes:
+        if peer is None:
             return
-        refused = {str(c.abstract_syntax) for c in event.assoc.rejected_contexts} - set(peer.sop_classes)
-        if refused:
-            why = f"not among its sop_classes: {', '.join(sorted(refused)[:10])}"
-            self._refusals.note("SOP class refused", origin, why)
+        refused = {str(c.abstract_syntax) for c in event.assoc.rejected_contexts}
+        others = sorted(refused.difference(peer.sop_classes)) if peer.sop_classes else []
+        if others:
+            self._refusals.note("SOP class refused", origin, f"not among its sop_classes: {', '.join(others[:10])}")
+        taken = {str(c.abstract_syntax) for c in event.assoc.accepted_contexts}
+        left = sorted(refused.difference(others, taken)) if peer.transfer_syntaxes else []
+        if left:
+            why = f"proposed in none of its transfer_syntaxes: {', '.join(left[:10])}"
+            self._refusals.note("transfer syntax refused", origin, why)
 
     def _ended(self, event: evt.Event) -> None:
         with self._lock:

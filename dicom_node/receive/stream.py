@@ -28,7 +28,7 @@ from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHa
 
 from dicom_node.receive.intake import Desk
 from dicom_node.receive.reception import Reception
-from dicom_node.receive.wire import BrokenProtocol, Gone, Patience, StreamSocket
+from dicom_node.receive.wire import TOO_LONG, BrokenProtocol, Gone, Patience, StreamSocket
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ class StreamDUL(DULServiceProvider):
 
     last_stock = 0.0
     awaited = False  #: whether the peer has yet to ask for an association
+    _broken = False
     _collected = 0
 
     def run(self) -> None:
@@ -110,7 +111,10 @@ class StreamDUL(DULServiceProvider):
             return
         kind, length = link.buffer[link.start], int.from_bytes(link.view[link.start + 2 : link.start + 6])
         if length > (link.maximum_pdu if kind == 4 else ASSOCIATE_BYTES):
-            self.event_queue.put("Evt19")
+            if not self._broken:  # until the state machine has heard of it, it asks again
+                self._broken = True
+                self._turn_away(TOO_LONG)
+                self.event_queue.put("Evt19")
             return
         if kind == 4 and self._mine() and self._stream():
             return
@@ -133,8 +137,11 @@ class StreamDUL(DULServiceProvider):
         others = sum(cast(StreamDUL, assoc.dul).collected for assoc in server.live if assoc is not self.assoc)
         if self._collected <= MESSAGE_BYTES and self._collected + others <= MESSAGES_BYTES:
             return False
-        server.turned_away(str(self.assoc.requestor.address), "a message that is no C-STORE is too long")
+        self._turn_away("a message that is no C-STORE is too long")
         return True
+
+    def _turn_away(self, why: str) -> None:
+        cast(StreamServer, self.assoc._server).turned_away(str(self.assoc.requestor.address), why)
 
     def _notice_end(self) -> None:
         """Tell the association's thread when its peer is gone before it asked: it would hold its place for long."""
@@ -165,7 +172,8 @@ class StreamDUL(DULServiceProvider):
             served = Reception(self, cast(StreamServer, assoc._server).desk).run()
         except Gone:
             self.event_queue.put("Evt17")
-        except BrokenProtocol:
+        except BrokenProtocol as error:
+            self._turn_away(str(error))
             self.event_queue.put("Evt19")
         else:
             if cast(StreamSocket, self.socket).unread:
@@ -189,7 +197,7 @@ class StreamHandler(RequestHandler):
     def _create_association(self) -> Association:
         assoc = super()._create_association()
         server = cast(StreamServer, self.server)
-        assoc.name = f"{assoc.name}-{uuid.uuid4().hex[:12]}"  # "AcceptorThread" must stay in it
+        assoc.name = unique(assoc.name)
         assoc.dul.__class__ = StreamDUL
         link = cast(Any, assoc.dul.socket)
         link.__class__ = StreamSocket
@@ -255,6 +263,11 @@ class StreamServer(AssociationServer):
         finally:
             self._shaking.remove(client_address[0])
         self.finish_request(secured, client_address)
+
+
+def unique(name: str) -> str:
+    """Of an association: "AcceptorThread" must stay in it."""
+    return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
 def _waits(assoc: Association) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pynetdicom.transport import AssociationSocket
 
 AHEAD_BYTES = 64 * 1024  #: read beyond one PDU of the announced maximum
+TOO_LONG = "a PDU is longer than allowed"  #: what is noted of its sender
 TICK_SECONDS = 0.25  #: a read that gets nothing is looked at so often, and an abort of ours noticed so late
 
 

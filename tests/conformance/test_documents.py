@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from dicom_node.cli import COMMANDS, HIDDEN, cli
-from dicom_node.config import DestinationSection, NodeConfig, PeerSection
+from dicom_node.config import DestinationSection, NodeConfig
+from dicom_node.peers import PeerSection
 from storage.settings import Settings, describe, parse
 from tests.conformance.chart import DOCUMENT, written_into
 

@@ -112,14 +112,16 @@ class Peer:
                 if control == 2:
                     return elements(parts[1]), parts[0]
 
-    def answer(self, message_id: int, status: int | None = 0, kind: int = 0x8001) -> None:
-        """A response, with whatever message ID is told."""
+    def answer(self, message_id: int, status: int | None = 0, kind: int = 0x8001, *, first: int = 0) -> None:
+        """A response, with whatever message ID is told; its first bytes in a write of their own, where that is said."""
         body = struct.pack("<HHLH", 0, 0x0100, 2, kind) + struct.pack("<HHLH", 0, 0x0120, 2, message_id)
         body += struct.pack("<HHLH", 0, 0x0800, 2, 0x0101)
         if status is not None:
             body += struct.pack("<HHLH", 0, 0x0900, 2, status)
         body = struct.pack("<HHLL", 0, 0, 4, len(body)) + body
-        self.link.sendall(struct.pack(">BxLLBB", 4, len(body) + 6, len(body) + 2, 1, 3) + body)
+        pdu = struct.pack(">BxLLBB", 4, len(body) + 6, len(body) + 2, 1, 3) + body
+        for piece in (pdu[:first], pdu[first:]):
+            self.link.sendall(piece)
 
     def _exactly(self, size: int) -> bytes:
         data = b""

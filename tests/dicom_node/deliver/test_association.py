@@ -90,6 +90,27 @@ def test_each_object_has_a_message_id_of_its_own(tmp_path: Path) -> None:
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.parametrize("first", [3, 12])
+def test_an_answer_that_nagle_parts_in_two_does_not_wait_for_a_delayed_acknowledgement(
+    tmp_path: Path, first: int
+) -> None:
+    files = [outgoing(tmp_path, n, pixels=256 << 10) for n in range(40)]
+
+    def script(it: Peer) -> None:
+        it.accept()
+        for number in range(len(files)):
+            it.read_message()
+            it.answer(number + 1, first=first)
+        assert it.read()[0] == 5
+
+    with peer(script) as port:
+        began = time.monotonic()
+        sent = send(files, to(port))
+
+    assert {answer.status for answer in sent} == {0}
+    assert time.monotonic() - began < 1.0, "40 ms each would be 1.6 s"
+
+
 def test_a_peer_that_hangs_up_between_objects_has_the_first_one(tmp_path: Path) -> None:
     def script(it: Peer) -> None:
         it.accept()

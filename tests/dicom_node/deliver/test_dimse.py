@@ -248,6 +248,18 @@ def test_a_file_that_is_gone_or_is_none_is_rejected_not_retried(tmp_path: Path, 
         send([file], to(pacs.port))
 
 
+def test_a_file_that_changes_while_others_are_sent_is_not_sent_in_part(tmp_path: Path, pacs: StandInPacs) -> None:
+    first, second = outgoing(tmp_path, 1), outgoing(tmp_path, 2, pixels=1 << 20)
+
+    def grow(_answer: Sent) -> None:
+        with second.path.open("ab") as file:
+            file.write(b"more")
+
+    with pytest.raises(Rejected, match=f"{second.sop_instance_uid} changed since"):
+        send([first, second], to(pacs.port), grow)
+    assert [one.sop_instance_uid for one in pacs.objects()] == [first.sop_instance_uid]
+
+
 def test_several_threads_deliver_at_once(tmp_path: Path, pacs: StandInPacs) -> None:
     parts = [[outgoing(tmp_path, 100 * t + n) for n in range(20)] for t in range(4)]
     threads = [threading.Thread(target=send, args=(part, to(pacs.port))) for part in parts]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,13 @@ def make_receiver(tmp_path: Path) -> Iterator[MakeReceiver]:
     """Starts receivers with the settings given."""
     made: list[Receiver] = []
 
-    def make(*, streaming: bool = True, tls: dict[str, Any] | None = None, **receive: Any) -> Receiver:
+    def make(
+        *, streaming: bool = True, tls: dict[str, Any] | None = None, titles: Sequence[str] = (), **receive: Any
+    ) -> Receiver:
         data = tmp_path / "data"
         settings = {"peers": [{"ae_title": "PACS"}], "refuse_below_mb": 1, **receive}
-        config = NodeConfig.model_validate(
-            {"node": {"port": 0, "bind": "127.0.0.1", "data": str(data)}, "receive": settings, "tls": tls or {}}
-        )
+        node = {"port": 0, "bind": "127.0.0.1", "data": str(data), "further_titles": tuple(titles)}
+        config = NodeConfig.model_validate({"node": node, "receive": settings, "tls": tls or {}})
         ledger = Ledger(data)
         policy = AskTheSource(quiet=QuietTime(settings=config.receive), askable=frozenset())
         feed, index = Feed(), Index(ledger, expect(policy))

@@ -263,7 +263,7 @@ def test_who_may_associate(calling: str, called: str, address: str, reason: int 
         {"peers": [{"ae_title": "PACS", "addresses": ["10.0.0.0/24"]}, {"ae_title": "MODALITY"}]}
     )
 
-    refusal = admit(Caller(calling=calling, called=called, address=address), "NODE", settings)
+    refusal = admit(Caller(calling=calling, called=called, address=address), ["NODE"], settings)
 
     assert (refusal.reason if refusal else None) == reason
 

@@ -14,13 +14,13 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import encode
 
-from dicom_node.config import PeerSection
 from dicom_node.deliver import command
 from dicom_node.deliver.association import EXPLICIT, Body, Proposal
 from dicom_node.deliver.association import Association as Outgoing
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.tls import Files, client_context
+from dicom_node.peers import PeerSection
 from dicom_node.receive import stream
 from dicom_node.receive.contexts import PERFORMED_STEP
 from dicom_node.receive.limits import Allowance
@@ -51,10 +51,11 @@ def ends_within(peer: socket.socket, seconds: float) -> bool:
         return True
 
 
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "plain"])
 def test_a_peer_that_stalls_in_the_middle_of_a_message_is_cut_off_and_leaves_nothing(
-    make_receiver: MakeReceiver,
+    make_receiver: MakeReceiver, streaming: bool
 ) -> None:
-    receiver = make_receiver(stall_seconds=1.0)
+    receiver = make_receiver(streaming=streaming, stall_seconds=1.0)
     good, bad = receiver.associate(), receiver.associate()
     bad.dul.socket.socket.sendall(_half_a_store(bad)[:-300])  # type: ignore[union-attr]
     time.sleep(3.5)
@@ -65,8 +66,9 @@ def test_a_peer_that_stalls_in_the_middle_of_a_message_is_cut_off_and_leaves_not
     good.release()
 
 
-def test_a_peer_that_trickles_is_cut_off_by_the_least_rate(make_receiver: MakeReceiver) -> None:
-    receiver = make_receiver(stall_seconds=1.0, least_kb_per_second=1.0)
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "plain"])
+def test_a_peer_that_trickles_is_cut_off_by_the_least_rate(make_receiver: MakeReceiver, streaming: bool) -> None:
+    receiver = make_receiver(streaming=streaming, stall_seconds=1.0, least_kb_per_second=1.0)
     assoc = receiver.associate()
     link = assoc.dul.socket.socket  # type: ignore[union-attr]
     link.sendall(_half_a_store(assoc)[:-900])
@@ -111,6 +113,22 @@ def test_a_notice_is_collected_in_memory_up_to_a_bound_and_no_further(
     echo(to)
     too_long = [why for why in refusals(receiver, "connection refused") if "too long" in why]
     assert bool(too_long) is not taken
+
+
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "plain"])
+def test_an_associated_peer_is_held_to_the_announced_pdu_length(make_receiver: MakeReceiver, streaming: bool) -> None:
+    receiver = make_receiver(streaming=streaming)
+    to = Destination(name="x", ae_title="DICOM_NODE", host="127.0.0.1", port=receiver.scp.port, calling_ae="PACS")
+    good = receiver.associate()
+    with Outgoing(to, [Proposal(abstract_syntax=CT, transfer_syntaxes=(EXPLICIT,))]) as bad:
+        bad._link.send(struct.pack(">BBL", 4, 0, 131073) + b"\0" * 1000)
+        with pytest.raises(Transient, match=r"aborted|dropped|closed"):
+            bad.receive(5.0)
+
+    assert receiver.desk.counters.turned_away == {"connection refused": 1}
+    assert good.send_c_store(a_slice()).Status == 0
+    assert receiver.scp.associations == 1
+    good.release()
 
 
 def test_an_association_request_in_drops_ends_in_time_and_keeps_nobody_out(make_receiver: MakeReceiver) -> None:
@@ -177,6 +195,61 @@ def test_a_peer_gets_only_its_sop_classes(make_receiver: MakeReceiver) -> None:
 
     assert accepted == {CT, "1.2.840.10008.1.1"}
     assert refusals(receiver, "SOP class refused") == [f"not among its sop_classes: {MR}"]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_peer_gets_only_its_transfer_syntaxes(make_receiver: MakeReceiver, streaming: bool) -> None:
+    receiver = make_receiver(
+        streaming=streaming, peers=[{"ae_title": "PACS", "transfer_syntaxes": [EXPLICIT]}, {"ae_title": "OTHER"}]
+    )
+    assoc, other = receiver.associate(), receiver.associate(calling="OTHER")
+    accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in assoc.accepted_contexts}
+    stored = assoc.send_c_store(a_slice(1)).Status
+    assoc.release()
+    others = {str(c.transfer_syntax[0]) for c in other.accepted_contexts}
+    other.release()
+
+    assert accepted == {(CT, EXPLICIT), (MR, EXPLICIT), ("1.2.840.10008.1.1", EXPLICIT)}
+    assert stored == 0
+    assert len(others) == 3
+    assert refusals(receiver, "transfer syntax refused") == []
+
+
+def test_a_peer_that_proposes_none_of_its_transfer_syntaxes_is_noted(make_receiver: MakeReceiver) -> None:
+    receiver = make_receiver(
+        peers=[{"ae_title": "PACS", "sop_classes": [CT], "transfer_syntaxes": ["1.2.840.10008.1.2.5"]}]
+    )
+    assoc = receiver.associate()
+    accepted = {str(context.abstract_syntax) for context in assoc.accepted_contexts}
+    assoc.release()
+
+    assert accepted == {"1.2.840.10008.1.1"}
+    assert refusals(receiver, "SOP class refused") == [f"not among its sop_classes: {MR}"]
+    assert refusals(receiver, "transfer syntax refused") == [f"proposed in none of its transfer_syntaxes: {CT}"]
+
+
+def test_the_node_answers_to_its_titles_and_a_peer_may_call_its_own(make_receiver: MakeReceiver) -> None:
+    receiver = make_receiver(
+        titles=["CHEST", "HEAD"], peers=[{"ae_title": "PACS"}, {"ae_title": "CT1", "called_titles": ["CHEST"]}]
+    )
+    asked = [("PACS", "HEAD"), ("PACS", "KNEE"), ("CT1", "CHEST"), ("CT1", "DICOM_NODE")]
+    assocs = [receiver.associate(calling=calling, called=called) for calling, called in asked]
+    assocs[2].send_c_store(a_slice(1))
+    ended = [assoc.is_established for assoc in assocs]
+    for assoc in assocs:
+        if assoc.is_established:
+            assoc.release()
+    receiver.settle()
+
+    assert ended == [True, False, True, False]
+    assert refusals(receiver, "association refused") == [
+        "called AE title 'KNEE', this node is DICOM_NODE, CHEST, HEAD",
+        "'CT1' called 'DICOM_NODE', which receive.peers does not allow it",
+    ]
+    with receiver.ledger.begin_reading() as tx:
+        series = tx.studies.series(SERIES)
+    assert series is not None
+    assert series.called_ae == "CHEST", "rules can tell what was called"
 
 
 def test_a_peer_gets_only_its_number_of_associations(make_receiver: MakeReceiver) -> None:

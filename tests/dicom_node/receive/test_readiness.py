@@ -6,10 +6,12 @@ import time
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pynetdicom import AE
 
 from dicom_node.config import ReceiveSection
 from dicom_node.receive.assembly import AskTheSource, QuietTime, evidence_of, judge
-from dicom_node.receive.contexts import UPS_EVENT, UPS_PUSH
+from dicom_node.receive.contexts import STORAGE_COMMITMENT, UPS_EVENT, UPS_PUSH
 from storage import views
 from storage.facts.arrival import Stated
 from storage.facts.task import Kind
@@ -180,6 +182,82 @@ def test_what_cannot_be_taken_is_refused_with_the_status_of_the_standard(receive
 
     expected = ["0xc307", "0xc309", "0x106", "0x0", "0x111", "0x113", "0x0", "0x110"]
     assert [hex(a) for a in answers] == expected
+
+
+def inquire(receiver: Receiver, *keywords: str, uid: str = STEP) -> tuple[int, Dataset]:
+    with associated(receiver, calling="MANAGER") as assoc:
+        status, found = assoc.send_n_get([Tag(k) for k in keywords], UPS_PUSH, uid)
+    return int(status.Status), found or Dataset()
+
+
+def act(receiver: Receiver, action: int, uid: str = STEP, *, calling: str = "MANAGER") -> int:
+    information = Dataset()
+    information.ReasonForCancellation = "ordered twice"
+    with associated(receiver, calling=calling) as assoc:
+        answer, _ = assoc.send_n_action(information, action, UPS_PUSH, uid)
+        assert assoc.is_established, "it is answered, not aborted"
+        return int(answer.Status)
+
+
+def test_a_manager_may_look_up_the_states_of_a_step_and_is_told_what_is_not_kept(receiver: Receiver) -> None:
+    push(receiver, a_workitem("INCOMPLETE", an_input(range(1, 3))))
+    whole = inquire(receiver)
+    part = inquire(receiver, "InputReadinessState")
+    more = inquire(receiver, "ProcedureStepState", "PatientName")
+    unknown = inquire(receiver, uid="1.2.3.4")
+
+    assert whole[0] == part[0] == 0x0000
+    assert (whole[1].ProcedureStepState, whole[1].InputReadinessState) == ("SCHEDULED", "INCOMPLETE")
+    assert [e.keyword for e in part[1]] == ["InputReadinessState"]
+    assert (more[0], [e.keyword for e in more[1]]) == (0x0001, ["ProcedureStepState"])
+    assert unknown == (0xC307, Dataset())
+
+
+def test_a_step_is_cancelled_on_request_and_its_input_is_waited_for_no_longer(receiver: Receiver) -> None:
+    arrive(receiver.ledger, 1)
+    push(receiver, a_workitem("INCOMPLETE", an_input(range(1, 3))))
+    stranger = act(receiver, 2, calling="OTHER")
+    waiting = stated(receiver.ledger).awaits
+    answers = [act(receiver, 2), act(receiver, 2), act(receiver, 2, "1.2.3.4")]
+
+    assert (hex(stranger), waiting) == ("0x124", "UPS INCOMPLETE of MANAGER")
+    assert [hex(a) for a in answers] == ["0x0", "0xb304", "0xc307"]
+    assert stated(receiver.ledger) == Stated()
+    assert inquire(receiver)[1].ProcedureStepState == "CANCELED"
+
+
+def test_what_a_node_that_performs_no_steps_does_not_serve_has_a_status(receiver: Receiver) -> None:
+    push(receiver, a_workitem("READY", an_input(range(1, 3))))
+    performing, locked = a_workitem("READY", state="IN PROGRESS"), a_report("READY")
+    locked.TransactionUID = "1.2.3.5"
+    with associated(receiver, calling="MANAGER") as assoc:
+        updates = [
+            assoc.send_n_set(update, UPS_PUSH, STEP)[0].Status for update in (performing, locked, a_report("READY"))
+        ]
+        query = Dataset()
+        query.ProcedureStepState = ""
+        found = [status.Status for status, _ in assoc.send_c_find(query, UPS_PUSH)]
+    act(receiver, 2)
+    with associated(receiver, calling="MANAGER") as assoc:
+        updates.append(assoc.send_n_set(a_report("READY"), UPS_PUSH, STEP)[0].Status)
+
+    assert [hex(u) for u in updates] == ["0x106", "0xc310", "0x0", "0xc300"]
+    assert {action: hex(act(receiver, action)) for action in (1, 3, 4, 5, 9)} == {
+        1: "0x123", 3: "0xc315", 4: "0xc315", 5: "0xc315", 9: "0x123",
+    }  # fmt: skip
+    assert [hex(f) for f in found] == ["0x211"]
+
+
+def test_a_node_that_keeps_no_archive_is_asked_for_commitment_in_vain(receiver: Receiver) -> None:
+    ae = AE(ae_title="MANAGER")
+    ae.add_requested_context(STORAGE_COMMITMENT)
+    assoc = ae.associate("127.0.0.1", receiver.scp.port, ae_title="DICOM_NODE")
+    asked = Dataset()
+    asked.TransactionUID = "1.2.3.5"
+    answer, _ = assoc.send_n_action(asked, 1, STORAGE_COMMITMENT, "1.2.840.10008.1.20.1.1")
+    assoc.release()
+
+    assert hex(answer.Status) == "0x211"
 
 
 def test_a_ready_input_hastens_the_assembly_of_its_series(receiver: Receiver) -> None:

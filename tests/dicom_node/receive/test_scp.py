@@ -253,15 +253,17 @@ def _half_a_store(assoc: object) -> bytes:
     return command + struct.pack(">BBLLBB", 4, 0, 1006, 1002, context.context_id, 0) + b"\x08\x00" * 500
 
 
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "plain"])
 @pytest.mark.parametrize("kind", [1, 4])
-def test_a_length_beyond_reason_is_not_believed(make_receiver: MakeReceiver, kind: int) -> None:
-    receiver = make_receiver()
+def test_a_length_beyond_reason_is_not_believed(make_receiver: MakeReceiver, kind: int, streaming: bool) -> None:
+    receiver = make_receiver(streaming=streaming)
     with socket.create_connection(("127.0.0.1", receiver.scp.port), timeout=10) as peer:
         peer.sendall(struct.pack(">BBL", kind, 0, 0xFFFFFFF0) + b"\0" * 1000)
         peer.settimeout(10)
         answer = peer.recv(64)
 
     assert answer[:1] in (b"\x07", b"")  # A-ABORT, or closed at once
+    assert receiver.desk.counters.turned_away == {"connection refused": 1}
     assoc = receiver.associate()
     assert assoc.is_established
     assoc.release()

@@ -9,7 +9,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -69,9 +69,10 @@ def open_web(make_receiver: MakeReceiver) -> Iterator[Open]:
     opened: list[Web] = []
 
     def start(
-        refuse_below_mb: int = 1, tls: Files | None = None, association_seconds: float = 10.0, **stow: object
-    ) -> Web:
-        receiver = make_receiver(refuse_below_mb=refuse_below_mb)
+        refuse_below_mb: int = 1, tls: Files | None = None, association_seconds: float = 10.0,
+        peers: Sequence[dict[str, object]] = (), **stow: object,
+    ) -> Web:  # fmt: skip
+        receiver = make_receiver(refuse_below_mb=refuse_below_mb, peers=peers)
         settings = {"port": 0, "clear": tls is None, "clients": [CLIENT], **stow}
         files = {} if tls is None else {"certificate": tls.certificate, "key": tls.key, "trusted": tls.trusted}
         receive = {"association_seconds": association_seconds}
@@ -154,6 +155,16 @@ def test_what_is_wrong_with_one_part_does_not_hold_up_the_others(open_web: Open)
     assert sorted(failures(answer)) == [0xA900, 0xC000, 0xC000]
     assert len(answer.json()["00081199"]["Value"]) == 1
     assert web.names() == {str(good.SOPInstanceUID)}
+
+
+@pytest.mark.parametrize(
+    "limit", [{"sop_classes": ["1.2.840.10008.5.1.4.1.1.4"]}, {"transfer_syntaxes": ["1.2.840.10008.1.2"]}]
+)
+def test_what_a_peer_may_not_send_by_dimse_it_may_not_store_here(open_web: Open, limit: dict[str, object]) -> None:
+    answer = open_web(peers=[{"ae_title": "VIEWER", **limit}]).post(body(part10(a_ct(1))))
+
+    assert answer.status_code == 409
+    assert failures(answer) == [0x0122]
 
 
 def test_an_object_of_another_study_than_the_request_names_is_not_taken(open_web: Open) -> None:

@@ -16,7 +16,6 @@ from inference.packages.package import open_package
 from inference.pipeline import Request, predict
 from inference.runtime import Runtime
 from inference.training.__main__ import main
-from inference.training.charts import Chart
 from inference.training.loop import Plan, loss, rate_at, train
 from inference.training.packaging import serialised
 from inference.training.samples import Samples, make, plain
@@ -123,12 +122,13 @@ def test_weights_that_do_not_fit_are_a_fault_of_the_package() -> None:
         load(serialised(NoduleNetwork(width=4)), torch.device("cpu"))
 
 
-def test_a_chart_is_drawn_within_its_frame() -> None:
-    svg = Chart(title="a < b", across="x", up="y", curves=(("c", [(0.0, 0.0), (3.0, 2.0)]),), diagonal=True).svg()
+def test_the_report_shows_the_figures_that_there_are(made: Path) -> None:
+    folder = made / "phantom-nodule"
+    linked = re.findall(r"\]\((\w+\.svg)\)", (folder / "report.md").read_text(encoding="utf-8"))
 
-    assert "a &lt; b" in svg
-    places = [float(n) for line in re.findall(r'points="([^"]+)"', svg) for n in re.split("[ ,]", line)]
-    assert 0 <= min(places) <= max(places) <= 460
+    assert sorted(linked) == sorted(path.name for path in folder.glob("*.svg"))
+    assert {"froc.svg", "reliability.svg", "history.svg"} <= set(linked)
+    assert "reported from" in (folder / "froc.svg").read_text(encoding="utf-8")
 
 
 def test_the_guide_makes_a_package_and_a_phantom_that_it_takes(made: Path) -> None:
