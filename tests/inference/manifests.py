@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 Change = Callable[[str], str]
+Code = tuple[str, str, str]  #: value, scheme, meaning
+
+METRICS = '{ data = "tests", cases = 40 }'
+EFFUSION = ("60046008", "SCT", "Pleural effusion")
+NODULE = ("27925004", "SCT", "Nodule")
+NODULE_OF_LUNG = ("427359005", "SCT", "Solitary nodule of lung")
+MASS = ("4147007", "SCT", "Mass")
+DENSITY = ("DENSITY", "99TEST", "Density")
+DENSITIES = (("A", "99TEST", "low"), ("B", "99TEST", "middle"), ("C", "99TEST", "high"))
+_MORPHOLOGY = ("49755003", "SCT", "Morphologically Abnormal Structure")
 
 _CATEGORY = '{ value = "91723000", scheme = "SCT", meaning = "Anatomical Structure" }'
 LUNG = '{ value = "39607008", scheme = "SCT", meaning = "Lung" }'
@@ -77,6 +87,71 @@ method = "counted"
 plausible = [{plausible[0]}, {plausible[1]}]
 plausible_source = "tests"
 """
+
+
+def condition(
+    key: str,
+    code: Code,
+    *,
+    present_from: float = 0.5,
+    absent_below: float | None = None,
+    source: str = "tests",
+    metrics: str = METRICS,
+    more: str = "",
+) -> str:
+    """What a probability decides; ``more`` are further lines of it."""
+    below = "" if absent_below is None else f"absent_below = {absent_below}\n"
+    return f"""
+[[conditions]]
+key = "{key}"
+condition = {_written(code)}
+present_from = {present_from}
+{below}source = "{source}"
+metrics = {metrics}
+{more}
+"""
+
+
+def grade(
+    key: str, question: Code, classes: Sequence[Code], *, source: str = "tests", metrics: str = METRICS, more: str = ""
+) -> str:
+    """Classes, one of which is said; ``more`` are further lines of it."""
+    listed = "".join(f"    {_written(each)},\n" for each in classes)
+    return f"""
+[[grades]]
+key = "{key}"
+question = {_written(question)}
+classes = [
+{listed}]
+source = "{source}"
+metrics = {metrics}
+{more}
+"""
+
+
+def detection(
+    key: str, label: str, kind: Code, *, says: Code | None = None, source: str = "tests", metrics: str = METRICS,
+    more: str = "",
+) -> str:  # fmt: skip
+    """Places of something of a kind, and what it says of the patient; ``more`` are further lines of it."""
+    return f"""
+[[detections]]
+key = "{key}"
+label = "{label}"
+category = {_written(_MORPHOLOGY)}
+type = {_written(kind)}
+condition = {_written(says or kind)}
+colour = [255, 200, 0]
+present_from = 0.5
+source = "{source}"
+metrics = {metrics}
+{more}
+"""
+
+
+def _written(code: Code) -> str:
+    value, scheme, meaning = code
+    return f'{{ value = "{value}", scheme = "{scheme}", meaning = "{meaning}" }}'
 
 
 def urgency(line: str, level: str, reason: str) -> str:

@@ -27,76 +27,36 @@ from storage.facts.prediction import Prediction, Presence, Shown, Status
 from storage.facts.study import Urgency
 from storage.facts.wire import from_json, to_json
 from tests import builders
-from tests.inference.manifests import accepts, head, packed, swap
+from tests.inference.manifests import (
+    DENSITIES,
+    DENSITY,
+    EFFUSION,
+    NODULE,
+    NODULE_OF_LUNG,
+    accepts,
+    condition,
+    detection,
+    grade,
+    head,
+    packed,
+    swap,
+)
 from tests.inference.series import write
 
 METRICS = (
     '{ data = "tests", cases = 40, sensitivity = { value = 0.9, low = 0.8, high = 0.95 }, calibration_error = 0.02 }'
 )
-TOML = f"""{head("everything", title="Everything")}{accepts("CT")}
-[[conditions]]
-key = "effusion"
-condition = {{ value = "60046008", scheme = "SCT", meaning = "Pleural effusion" }}
-present_from = 0.5
-absent_below = 0.2
-source = "Youden index on the validation set."
-metrics = {METRICS}
-calibration = {{ method = "platt", slope = 2.0, offset = 0.0, source = "validation set" }}
-
-[[conditions]]
-key = "pneumothorax"
-condition = {{ value = "36118008", scheme = "SCT", meaning = "Pneumothorax" }}
-present_from = 0.8
-absent_below = 0.8
-source = "one false alarm in twenty"
-metrics = {METRICS}
-abstain = {{ by = "entropy", above = 0.9, coverage = 0.95, source = "validation set" }}
-
-[[grades]]
-key = "density"
-question = {{ value = "DENSITY", scheme = "99TEST", meaning = "Density" }}
-classes = [
-    {{ value = "A", scheme = "99TEST", meaning = "low" }},
-    {{ value = "B", scheme = "99TEST", meaning = "middle" }},
-    {{ value = "C", scheme = "99TEST", meaning = "high" }},
-]
-ordinal = true
-at_least = 0.4
-source = "tests"
-metrics = {METRICS}
-abstain = {{ by = "energy", above = -1.0, coverage = 0.9, source = "validation set" }}
-
-[[grades]]
-key = "kind"
-detection = "nodule"
-question = {{ value = "KIND", scheme = "99TEST", meaning = "Kind" }}
-classes = [
-    {{ value = "S", scheme = "99TEST", meaning = "solid" }},
-    {{ value = "G", scheme = "99TEST", meaning = "ground glass" }},
-]
-at_least = 0.6
-source = "tests"
-metrics = {METRICS}
-calibration = {{ method = "temperature", temperature = 2.0, source = "validation set" }}
-
-[[detections]]
-key = "nodule"
-label = "Nodule"
-category = {{ value = "49755003", scheme = "SCT", meaning = "Morphologically Abnormal Structure" }}
-type = {{ value = "27925004", scheme = "SCT", meaning = "Nodule" }}
-condition = {{ value = "427359005", scheme = "SCT", meaning = "Solitary nodule of lung" }}
-colour = [255, 200, 0]
-present_from = 0.5
-absent_below = 0.3
-source = "one false positive in four series"
-metrics = {METRICS}
-most = 3
-
+_PLATT = 'calibration = { method = "platt", slope = 2.0, offset = 0.0, source = "validation set" }'
+_ENTROPY = 'abstain = { by = "entropy", above = 0.9, coverage = 0.95, source = "validation set" }'
+_ENERGY = 'abstain = { by = "energy", above = -1.0, coverage = 0.9, source = "validation set" }'
+_SHARPER = 'calibration = { method = "temperature", temperature = 2.0, source = "validation set" }'
+_KINDS = (("S", "99TEST", "solid"), ("G", "99TEST", "ground glass"))
+_REST = """
 [[measurements]]
 key = "diameter"
 detection = "nodule"
-name = {{ value = "81827009", scheme = "SCT", meaning = "Diameter" }}
-unit = {{ value = "mm", scheme = "UCUM", meaning = "millimeter" }}
+name = { value = "81827009", scheme = "SCT", meaning = "Diameter" }
+unit = { value = "mm", scheme = "UCUM", meaning = "millimeter" }
 method = "of the ball of the same volume"
 plausible = [2.0, 40.0]
 plausible_source = "tests"
@@ -104,7 +64,7 @@ plausible_source = "tests"
 [[images]]
 key = "denoised"
 label = "Denoised"
-method = {{ value = "123102", scheme = "DCM", meaning = "Adaptive Filtering" }}
+method = { value = "123102", scheme = "DCM", meaning = "Adaptive Filtering" }
 text = "Less noise"
 
 [[urgency]]
@@ -131,6 +91,30 @@ classes = ["G"]
 level = "high"
 reason = "subsolid"
 """
+TOML = "".join(
+    (
+        head("everything", title="Everything"),
+        accepts("CT"),
+        condition(
+            "effusion", EFFUSION, absent_below=0.2, source="Youden index on the validation set.", metrics=METRICS,
+            more=_PLATT,
+        ),
+        condition(
+            "pneumothorax", ("36118008", "SCT", "Pneumothorax"), present_from=0.8, absent_below=0.8,
+            source="one false alarm in twenty", metrics=METRICS, more=_ENTROPY,
+        ),
+        grade("density", DENSITY, DENSITIES, metrics=METRICS, more=f"ordinal = true\nat_least = 0.4\n{_ENERGY}"),
+        grade(
+            "kind", ("KIND", "99TEST", "Kind"), _KINDS, metrics=METRICS,
+            more=f'detection = "nodule"\nat_least = 0.6\n{_SHARPER}',
+        ),
+        detection(
+            "nodule", "Nodule", NODULE, says=NODULE_OF_LUNG, source="one false positive in four series",
+            metrics=METRICS, more="absent_below = 0.3\nmost = 3",
+        ),
+        _REST,
+    )
+)  # fmt: skip
 SHAPE = (6, 20, 24)
 
 
@@ -383,7 +367,10 @@ def test_a_sound_outcome_is_not_withheld_and_a_faulty_one_fails_the_run(
         (swap("temperature = 2.0", "temperature = 0.0"), "grades.1.calibration.temperature"),
         (swap("low = 0.8", "low = 0.99"), "low, value and high must be in order"),
         (swap('value = "B"', 'value = "A"'), "the codes of classes must differ"),
-        (swap('key = "kind"\ndetection = "nodule"', 'key = "kind"\ndetection = "lump"'), "there is no detection lump"),
+        (
+            swap('detection = "nodule"\nat_least = 0.6', 'detection = "lump"\nat_least = 0.6'),
+            "there is no detection lump",
+        ),
         (swap('key = "kind"', 'key = "density"'), "keys of conditions, grades, detections and images must differ"),
         (swap('condition = "pneumothorax"\nat_least = 0.9', 'condition = "pneumothorax"'), "everything else at_least"),
         (swap('classes = ["G"]', 'classes = ["X"]'), "grade kind has no such class; known: G, S"),

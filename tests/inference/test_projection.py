@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured
 from storage.facts.prediction import Presence, Status
 from tests import builders
+from tests.inference import manifests
 from tests.inference.networks.making import package, segment
 from tests.inference.series import write
 
@@ -168,31 +170,14 @@ DENSENET = (
     "block_config = [1, 1], dropout_prob = %s }"
 )
 PLATT = 'calibration = { method = "platt", slope = 2.0, offset = 1.0, source = "tests" }'
-CONDITION = """
-[[conditions]]
-key = "{key}"
-condition = {{ value = "{value}", scheme = "SCT", meaning = "{meaning}" }}
-present_from = 0.5
-absent_below = 0.3
-source = "tests"
-metrics = {metrics}
-{more}
-"""
-GRADE = """
-[[grades]]
-key = "density"
-question = {{ value = "129793001", scheme = "SCT", meaning = "Density" }}
-classes = [
-    {{ value = "1", scheme = "99T", meaning = "Low" }},
-    {{ value = "2", scheme = "99T", meaning = "Middle" }},
-    {{ value = "3", scheme = "99T", meaning = "High" }},{fourth}
-]
-at_least = 0.0
-ordinal = {ordinal}
-source = "tests"
-metrics = {metrics}
-{more}
-"""
+DENSITIES = (("1", "99T", "Low"), ("2", "99T", "Middle"), ("3", "99T", "High"))
+
+
+def density(*, ordinal: bool = False, classes: Sequence[manifests.Code] = DENSITIES, more: str = "") -> str:
+    """A grade that says always something."""
+    question = ("129793001", "SCT", "Density")
+    more = f"at_least = 0.0\nordinal = {str(ordinal).lower()}\n{more}"
+    return manifests.grade("density", question, classes, metrics=METRICS, more=more)
 
 
 def dense(dropout: float = 0.0) -> torch.nn.Module:
@@ -235,7 +220,7 @@ TABLE = PREPARE.format(name="DenseNet", arguments=DENSENET % 0.0, windows="")
 def test_conditions_get_their_chances_calibrated(tmp_path: Path) -> None:
     net = dense()
     more = "".join(
-        CONDITION.format(key=key, value=value, meaning=meaning, metrics=METRICS, more=extra)
+        manifests.condition(key, (value, "SCT", meaning), absent_below=0.3, metrics=METRICS, more=extra)
         for key, value, meaning, extra in (
             ("one", "36118008", "Pneumothorax", ""),
             ("two", "60046008", "Pleural effusion", PLATT),
@@ -254,11 +239,11 @@ def test_conditions_get_their_chances_calibrated(tmp_path: Path) -> None:
     assert [f.probability for f in outcome.prediction.findings] == pytest.approx(list(expected), abs=2e-3)
 
 
-@pytest.mark.parametrize(("activation", "ordinal"), [("softmax", "false"), ("cumulative", "true")])
-def test_a_grade_is_given_from_classes_or_steps_of_a_scale(tmp_path: Path, activation: str, ordinal: str) -> None:
+@pytest.mark.parametrize("activation", ["softmax", "cumulative"])
+def test_a_grade_is_given_from_classes_or_steps_of_a_scale(tmp_path: Path, activation: str) -> None:
     net = dense()
-    fourth = '{ value = "4", scheme = "99T", meaning = "Highest" },' if activation == "cumulative" else ""
-    more = GRADE.format(ordinal=ordinal, metrics=METRICS, fourth=fourth, more="")
+    is_scale = activation == "cumulative"
+    more = density(ordinal=is_scale, classes=(*DENSITIES, ("4", "99T", "Highest")) if is_scale else DENSITIES)
 
     outcome = run(
         tmp_path, head(kind='"classification"', activation=f'"{activation}"', grade='"density"'), more, net, TABLE
@@ -278,7 +263,7 @@ def test_a_grade_is_given_from_classes_or_steps_of_a_scale(tmp_path: Path, activ
 
 def test_a_grade_far_from_the_training_data_is_not_given(tmp_path: Path) -> None:
     abstain = 'abstain = { by = "energy", above = -1000.0, coverage = 0.9, source = "t" }'
-    more = GRADE.format(ordinal="false", metrics=METRICS, fourth="", more=abstain)
+    more = density(more=abstain)
     table = TABLE.replace("[[network.models]]", '[network]\naverage = "logits"\n[[network.models]]', 1)
 
     outcome = run(
@@ -291,7 +276,7 @@ def test_a_grade_far_from_the_training_data_is_not_given(tmp_path: Path) -> None
 
 
 def test_dropout_passes_are_averaged_and_the_same_in_every_run(tmp_path: Path) -> None:
-    more = GRADE.format(ordinal="false", metrics=METRICS, fourth="", more="")
+    more = density()
     net, table = dense(0.5), PREPARE.format(name="DenseNet", arguments=DENSENET % 0.5, windows="")
     said = head(kind='"classification"', activation='"softmax"', grade='"density"', passes="8")
 
@@ -304,7 +289,7 @@ def test_dropout_passes_are_averaged_and_the_same_in_every_run(tmp_path: Path) -
 
 
 def test_passes_without_dropout_are_refused(tmp_path: Path) -> None:
-    more = GRADE.format(ordinal="false", metrics=METRICS, fourth="", more="")
+    more = density()
 
     with pytest.raises(Misconfigured, match="passes needs dropout"):
         run(
@@ -315,7 +300,7 @@ def test_passes_without_dropout_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["grad-cam", "grad-cam++", "score-cam"])
 def test_what_moved_the_answer_is_shown_on_the_radiograph(tmp_path: Path, method: str) -> None:
-    more = GRADE.format(ordinal="false", metrics=METRICS, fourth="", more="")
+    more = density()
     said = head(
         kind='"classification"', activation='"softmax"', grade='"density"',
         saliency=f'{{ layer = "features.norm5", method = "{method}" }}',
@@ -382,18 +367,7 @@ plausible_source = "tests"
 
 
 def test_a_bright_thing_is_detected_at_its_place(tmp_path: Path) -> None:
-    entry = f"""
-[[detections]]
-key = "mass"
-label = "Mass"
-category = {{ value = "49755003", scheme = "SCT", meaning = "Morphologically Altered Structure" }}
-type = {{ value = "4147007", scheme = "SCT", meaning = "Mass" }}
-colour = [250, 0, 0]
-condition = {{ value = "4147007", scheme = "SCT", meaning = "Mass" }}
-present_from = 0.5
-source = "tests"
-metrics = {METRICS}
-"""
+    entry = manifests.detection("mass", "Mass", manifests.MASS, metrics=METRICS)
     length = """
 [[measurements]]
 key = "length"

@@ -13,23 +13,12 @@ from inference.algorithms.network import run
 from inference.algorithms.raw import Box
 from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured
+from tests.inference.manifests import MASS, detection
 from tests.inference.networks.making import package, volume_of
 from tests.inference.networks.test_segment import scripted
 
 Tensor = torch.Tensor
-METRICS = '{ data = "tests", cases = 10 }'
-ENTRY = f"""
-[[detections]]
-key = "lump"
-label = "Lump"
-category = {{ value = "49755003", scheme = "SCT", meaning = "Morphologically Altered Structure" }}
-type = {{ value = "4147007", scheme = "SCT", meaning = "Mass" }}
-colour = [250, 0, 0]
-condition = {{ value = "4147007", scheme = "SCT", meaning = "Mass" }}
-present_from = 0.5
-source = "tests"
-metrics = {METRICS}
-"""
+ENTRY = detection("lump", "Lump", MASS)
 SHAPE = (12, 20, 18)
 LUMP = (slice(4, 8), slice(9, 14), slice(2, 5))
 EDGES = ((3.5, 8.5, 1.5), (7.5, 13.5, 4.5))

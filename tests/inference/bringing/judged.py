@@ -15,7 +15,21 @@ from inference.packages.package import Package, open_package
 from inference.packages.raw import Box, Raw
 from inference.runtime import Runtime
 from tests import builders
-from tests.inference.manifests import accepts, head, measurement, packed, segment
+from tests.inference.manifests import (
+    DENSITIES,
+    DENSITY,
+    EFFUSION,
+    NODULE_OF_LUNG,
+    accepts,
+    condition,
+    detection,
+    grade,
+    head,
+    measurement,
+    packed,
+    segment,
+)
+from tests.inference.manifests import NODULE as A_NODULE
 from tests.inference.series import series_of, write
 
 NAME = "test-marks"
@@ -23,47 +37,25 @@ ALGORITHM = ("tests.inference.bringing.judged", "read_marks")
 SHAPE, STEP, PIXEL = (8, 16, 16), 2.0, 1.5
 CHANCE, CLASSES, SEGMENT, NODULE = 0, (1, 2, 3), 1500, 2000  #: columns of the first row, and values of voxels
 
-_METRICS = '{ data = "tests", cases = 40 }'
-MANIFEST = f"""{head("marks", title="Marks", algorithm=NAME)}{accepts("CT")}
-[[conditions]]
-key = "effusion"
-condition = {{ value = "60046008", scheme = "SCT", meaning = "Pleural effusion" }}
-present_from = 0.5
-absent_below = 0.2
-source = "Somebody 2020"
-metrics = {_METRICS}
-
+MANIFEST = "".join(
+    (
+        head("marks", title="Marks", algorithm=NAME),
+        accepts("CT"),
+        condition("effusion", EFFUSION, absent_below=0.2, source="Somebody 2020"),
+        """
 [[findings]]
-condition = {{ value = "87433001", scheme = "SCT", meaning = "Pulmonary emphysema" }}
+condition = { value = "87433001", scheme = "SCT", meaning = "Pulmonary emphysema" }
 measurement = "size"
 present_from = 0.5
 absent_below = 0.2
 source = "Somebody 2020"
-
-[[grades]]
-key = "density"
-question = {{ value = "DENSITY", scheme = "99TEST", meaning = "Density" }}
-classes = [
-    {{ value = "A", scheme = "99TEST", meaning = "low" }},
-    {{ value = "B", scheme = "99TEST", meaning = "middle" }},
-    {{ value = "C", scheme = "99TEST", meaning = "high" }},
-]
-ordinal = true
-at_least = 0.5
-source = "Somebody 2020"
-metrics = {_METRICS}
-
-[[detections]]
-key = "nodule"
-label = "Nodule"
-category = {{ value = "49755003", scheme = "SCT", meaning = "Morphologically Abnormal Structure" }}
-type = {{ value = "27925004", scheme = "SCT", meaning = "Nodule" }}
-condition = {{ value = "427359005", scheme = "SCT", meaning = "Solitary nodule of lung" }}
-colour = [255, 200, 0]
-present_from = 0.5
-source = "Somebody 2020"
-metrics = {_METRICS}
-{segment(1, "Part")}{measurement("size", plausible=(-1.0, 100.0))}"""
+""",
+        grade("density", DENSITY, DENSITIES, source="Somebody 2020", more="ordinal = true\nat_least = 0.5"),
+        detection("nodule", "Nodule", A_NODULE, says=NODULE_OF_LUNG, source="Somebody 2020"),
+        segment(1, "Part"),
+        measurement("size", plausible=(-1.0, 100.0)),
+    )
+)
 
 
 def read_marks(volume: Volume, _package: Package, _runtime: Runtime) -> Raw:
