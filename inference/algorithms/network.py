@@ -14,8 +14,10 @@ from inference.algorithms.raw import Raw
 from inference.imaging.volume import Volume
 from inference.networks.forward import open_network, vector
 from inference.networks.segment import segment
+from inference.packages.counting import Counts, in_all
 from inference.packages.network import Classification, Detecting, Enhancing, Measure, Regression, Segmentation
 from inference.packages.package import Package
+from inference.packages.raw import Labels
 from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured, Rejected
 
@@ -44,7 +46,10 @@ def run(volume: Volume, package: Package, runtime: Runtime) -> Raw:
 def _segmentation(volume: Volume, package: Package, runtime: Runtime, output: Segmentation) -> Raw:
     opened = open_network(volume, package, runtime)
     mask, *over = segment(opened, output, runtime.checkpoint, volume.voxel_ml)
-    values = {measure.key: _measured(volume, (mask, *over), measure) for measure in output.measures}
+    maps = (mask, *over)
+    counted = any(measure.quantity in ("volume", "area") for measure in output.measures)
+    counts = in_all(maps) if counted else None
+    values = {measure.key: _measured(volume, maps, counts, measure) for measure in output.measures}
     return Raw(
         mask=mask,
         over=tuple(over),
@@ -53,12 +58,13 @@ def _segmentation(volume: Volume, package: Package, runtime: Runtime, output: Se
     )
 
 
-def _measured(volume: Volume, maps: Sequence[npt.NDArray[np.uint8]], measure: Measure) -> float | None:
+def _measured(volume: Volume, maps: Sequence[Labels], counts: Counts | None, measure: Measure) -> float | None:
     """mL, mm2 or a statistic in the unit of the voxels; None where nothing was marked to take one of."""
     if measure.quantity in ("volume", "area"):
         if volume.projection != (measure.quantity == "area"):
             raise Misconfigured(f"measure {measure.key}: a radiograph has an area and no volume, other series a volume")
-        count = _count(maps, measure.segments)
+        assert counts is not None
+        count = _count(maps, counts, measure.segments)
         return count * (volume.spacing[1] * volume.spacing[2] if volume.projection else volume.voxel_ml)
     values = volume.voxels[_union(maps, measure.segments)]
     if not values.size:
@@ -68,14 +74,14 @@ def _measured(volume: Volume, maps: Sequence[npt.NDArray[np.uint8]], measure: Me
     return float(values.max() if measure.quantity == "maximum" else values.min())
 
 
-def _count(maps: Sequence[npt.NDArray[np.uint8]], segments: Sequence[int]) -> float:
-    """Voxels of the union of some segments."""
-    if len(maps) == 1:
-        return float(np.bincount(maps[0].ravel(), minlength=256)[list(segments)].sum())
-    return float(np.count_nonzero(_union(maps, segments)))
+def _count(maps: Sequence[Labels], counts: Counts, segments: Sequence[int]) -> int:
+    """Voxels of the union of some segments; ``counts`` of each by itself."""
+    if len(maps) == 1 or len(segments) == 1:
+        return int(counts[[number for number in {*segments} if number < len(counts)]].sum())
+    return int(np.count_nonzero(_union(maps, segments)))
 
 
-def _union(maps: Sequence[npt.NDArray[np.uint8]], segments: Sequence[int]) -> npt.NDArray[np.bool_]:
+def _union(maps: Sequence[Labels], segments: Sequence[int]) -> npt.NDArray[np.bool_]:
     found = np.isin(maps[0], segments)
     for one in maps[1:]:
         found |= np.isin(one, segments)

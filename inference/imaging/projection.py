@@ -25,11 +25,6 @@ _UPRIGHT = ("L", "F")  #: how a frontal image is hung, and so taken where the he
 Pixels = npt.NDArray[np.float32]
 
 
-def is_projection(header: Dataset) -> bool:
-    """Whether an object is a projection radiograph."""
-    return str(header.get("SOPClassUID", "")) in PROJECTIONS
-
-
 def direction(header: Dataset) -> tuple[float, ...]:
     """Nominal direction along a row, then down a column (LPS), by the first letter of each value of PS3.3 C.7.6.1.1.1.
 

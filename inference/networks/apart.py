@@ -10,7 +10,7 @@ import numpy.typing as npt
 from inference.networks.clean import clean
 from inference.packages.network import Clean, Segmentation
 
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[Any]  #: of 8 or 16 bits
 
 
 def apart(states: npt.NDArray[Any], output: Segmentation, voxel_ml: float) -> list[Labels]:
@@ -19,9 +19,10 @@ def apart(states: npt.NDArray[Any], output: Segmentation, voxel_ml: float) -> li
     ``states``: a set of bits for each voxel, one for each channel. Segments are cleaned each by itself before; those
     without a voxel are in none. There is always one map.
     """
-    maps = [np.zeros(states.shape, np.uint8)]
+    kind = np.dtype(np.min_scalar_type(max(output.segments))).type
+    maps: list[Labels] = [np.zeros(states.shape, kind)]
     for channel, number in sorted(enumerate(output.segments), key=lambda pair: pair[1]):
-        own = (states >> states.dtype.type(channel) & states.dtype.type(1)).astype(np.uint8) * np.uint8(number)
+        own = (states >> states.dtype.type(channel) & states.dtype.type(1)).astype(kind) * kind(number)
         own = clean(own, _steps(output, number), voxel_ml)
         where = own > 0
         free = next((one for one in maps if not one[where].any()), None)

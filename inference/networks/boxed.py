@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from inference.networks.device import memory
-from inference.networks.forward import Opened, computing
+from inference.networks.forward import Opened, activate, computing
 from inference.networks.windows import plan
 from inference.packages.network import Detecting
 from storage.facts.errors import Misconfigured
@@ -41,7 +41,7 @@ def boxed(opened: Opened, output: Detecting, checkpoint: Callable[[], None]) -> 
             answer = net(image).float()
             _require_boxes(answer, len(origins), 2 * (image.ndim - 2), len(output.keys))
             corners = 2 * (image.ndim - 2)
-            chances = _activated(output, answer[..., corners:]).double().cpu().numpy()
+            chances = activate(output.activation, answer[..., corners:], -1).double().cpu().numpy()
             places = answer[..., :corners].double().cpu().numpy()
             found += [
                 _placed(each, of, output, origin) for each, of, origin in zip(places, chances, origins, strict=True)
@@ -80,16 +80,6 @@ def _require_boxes(answer: Tensor, windows: int, corners: int, kinds: int) -> No
             f"the network gives {tuple(answer.shape)}: boxes are ({windows}, candidates, {corners} numbers of the "
             f"corners and {kinds} of the kinds that keys names)"
         )
-
-
-def _activated(output: Detecting, values: Tensor) -> Tensor:
-    match output.activation:
-        case "softmax":
-            return torch.softmax(values, -1)
-        case "sigmoid":
-            return torch.sigmoid(values)
-        case _:
-            return values
 
 
 def _placed(corners: Floats, chances: Floats, output: Detecting, origin: Sequence[int]) -> Boxed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from scipy import ndimage
 
 from inference.packages.network import Clean
 
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[Any]  #: of 8 or 16 bits
 Mask = npt.NDArray[np.bool_]
 _TOUCHING = np.ones((3, 3, 3), np.uint8)  # 26 neighbours
 
@@ -27,7 +28,7 @@ def clean(labels: Labels, steps: Sequence[Clean], voxel_ml: float) -> Labels:
 
 def _clean(labels: Labels, segments: tuple[int, ...], step: Clean, voxel_ml: float) -> None:
     """One step on the union of some segments, in place, within the box that they fill."""
-    member = np.zeros(256, bool)
+    member = np.zeros(int(np.iinfo(labels.dtype).max) + 1, bool)
     member[list(segments)] = True
     whole = member[labels]
     boxes = ndimage.find_objects(whole.astype(np.uint8))

@@ -53,8 +53,11 @@ class Net:
         return answer
 
 
-def load(package: Package, model: Model, device: torch.device) -> Net:
+def load(package: Package, model: Model, device: torch.device, variant: Sequence[str] = ()) -> Net:
     """The network of one model entry, for inference. Raises Misconfigured when the weights are not what they say."""
+    if "int8" in variant and model.int8 is not None:
+        quantised = model.model_copy(update={"weights": model.int8, "format": "onnx"})
+        return Net(call=_onnx(package.read_weights(model.int8), quantised, device), device=device, select=model.select)
     content = package.read_weights(model.weights)
     if model.format == "onnx":
         return Net(call=_onnx(content, model, device), device=device, select=model.select)

@@ -88,7 +88,7 @@ def load_nets(package: Package, device: torch.device, variant: tuple[str, ...] =
     """Every network of the package. Raises Misconfigured where one is not what its entry says."""
     network = package.manifest.network
     assert network is not None
-    members = [load(package, model, device) for model in network.models]
+    members = [load(package, model, device, variant) for model in network.models]
     return Nets(members=tuple(_varied(net, variant) for net in members), device=device, variant=variant)
 
 
@@ -210,8 +210,9 @@ def runner(opened: Opened) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _activate(network: Network, values: Tensor, axis: int) -> Tensor:
-    match getattr(network.output, "activation", "none"):
+def activate(activation: str, values: Tensor, axis: int) -> Tensor:
+    """Probabilities from what a network gives, as its output declares it, along the axis of classes."""
+    match activation:
         case "softmax":
             return torch.softmax(values, axis)
         case "sigmoid":
@@ -220,6 +221,10 @@ def _activate(network: Network, values: Tensor, axis: int) -> Tensor:
             return _steps(torch.sigmoid(values), axis)
         case _:
             return values
+
+
+def _activate(network: Network, values: Tensor, axis: int) -> Tensor:
+    return activate(getattr(network.output, "activation", "none"), values, axis)
 
 
 def _steps(above: Tensor, axis: int) -> Tensor:

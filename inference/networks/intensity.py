@@ -49,6 +49,19 @@ def shade(image: Tensor, step: Clip | Range | ZScore | Scale) -> Scaling:
     return scalings.get(0, Scaling())
 
 
+def is_fixed(step: object) -> bool:
+    """Whether a step changes each voxel by itself, with numbers of its own: a part of an image as it does the whole."""
+    match step:
+        case Scale():
+            return True
+        case ZScore():
+            return step.mean is not None and step.over == "all"
+        case Clip() | Range():
+            return step.low is not None and step.over == "all"
+        case _:
+            return False
+
+
 def foreground(image: Tensor, above: float | None = None, *, filled: bool = False) -> Tensor:
     """Which voxels are not zero, or are above a value, in some channel; on request with their holes filled."""
     seen = ((image != 0) if above is None else (image > above)).any(dim=0)

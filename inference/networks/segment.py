@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from inference.networks.apart import apart
 from inference.networks.clean import clean
 from inference.networks.device import memory
 from inference.networks.forward import Opened, activated, stream
-from inference.networks.labels import Classes, paint
+from inference.networks.labels import Classes, Labels, softmax
+from inference.networks.painting import paint
 from inference.networks.windows import Slab
 from inference.packages.network import Segmentation
 from storage.facts.errors import Misconfigured, Rejected
 
+ROWS = 8  #: of an answer that are activated at a time on a GPU
 
-def segment(
-    opened: Opened, output: Segmentation, checkpoint: Callable[[], None], voxel_ml: float
-) -> list[npt.NDArray[np.uint8]]:
+
+def segment(opened: Opened, output: Segmentation, checkpoint: Callable[[], None], voxel_ml: float) -> list[Labels]:
     """Segment numbers (frames, rows, columns), cleaned; several maps where segments overlap.
 
     Raises Misconfigured when the network's classes are not those that are declared, Rejected when it gives no numbers.
@@ -38,10 +38,25 @@ def segment(
     with memory("the answer of the network"), torch.inference_mode():
         answers = _sound(stream(opened, checkpoint, averaged=needs_mean), len(output.segments))
         if soft:
-            answers = (replace(slab, values=activated(network, slab.values, 0)) for slab in answers)
+            answers = _activated(answers, opened)
         labels = paint(answers, way, classes, nearest=nearest)
-    maps = apart(labels, output, voxel_ml) if output.overlapping else [clean(labels, output.clean, voxel_ml)]
-    return [np.ascontiguousarray(way.orientation.undo(one)) for one in maps]
+    return apart(labels, output, voxel_ml) if output.overlapping else [clean(labels, output.clean, voxel_ml)]
+
+
+def _activated(answers: Iterator[Slab], opened: Opened) -> Iterator[Slab]:
+    """Probabilities in the place of logits, a row at a time: of many classes, a slab is the peak of memory."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for slab in answers:
+            values = slab.values
+            if values.untyped_storage().data_ptr() == opened.image.untyped_storage().data_ptr():
+                values = values.clone()  # a network may give back what it was given
+            if values.device.type == "cpu" and getattr(opened.network.output, "activation", "") == "softmax":
+                list(threads.map(softmax, values.numpy().swapaxes(0, 1)))
+            else:
+                for first in range(0, values.shape[1], ROWS):
+                    some = values[:, first : first + ROWS]
+                    some.copy_(activated(opened.network, some, 0))
+            yield replace(slab, values=values)
 
 
 def _sound(answers: Iterator[Slab], classes: int) -> Iterator[Slab]:

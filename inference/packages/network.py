@@ -16,7 +16,7 @@ from inference.packages.steps import Crop, Fit, Orient, Pad, Present, Resample, 
 from storage.settings import Settings
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-Variant = Literal["channels-last", "bf16", "fp16", "tf32", "compiled"]
+Variant = Literal["channels-last", "bf16", "fp16", "tf32", "compiled", "int8"]
 
 
 class Architecture(Settings):
@@ -39,6 +39,9 @@ class Model(Settings):
     """Of a state dict or safetensors, which carry none."""
     prefix: str = ""
     """Of the state dict's keys, taken off, e.g. ``module.``."""
+    int8: Name | None = None
+    """Name of a ``[[weights]]`` entry with the same network in 8 bits (ONNX), as its maker quantised it on data of his
+    own: what the variant int8 runs."""
     inside: str = ""
     """Key under which a checkpoint keeps its state dict. Default: it is one."""
     select: int = Field(default=0, ge=0)
@@ -162,8 +165,8 @@ class Segmentation(Settings):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if len(self.segments) > 256:
-            raise ValueError("a mask has 255 segments at most")
+        if max(self.segments) > 65535 or min(self.segments) < 0:
+            raise ValueError("a mask has numbers from 0 to 65535")
         if self.competing and len(self.segments) < 2:
             raise ValueError("classes that exclude each other are two at least: background and one segment")
         if not self.competing and (0 in self.segments or len(self.segments) > 62):
@@ -293,7 +296,7 @@ class Limits(Settings):
     agreement: float = Field(default=0.999, gt=0, le=1)
     """Least part of voxels with the same label, counted where either marks something."""
     difference: float = Field(default=0.01, ge=0)
-    """Greatest difference of a measurement, as a part of it."""
+    """Greatest difference of a measurement and of new images, as a part of them; of a probability, as it is."""
 
 
 class Network(Settings):
@@ -319,6 +322,8 @@ class Network(Settings):
     def _coherent(self) -> Self:
         if self.windows.dimensions == 2 and 0 in self.mirror:
             raise ValueError("a network of planes cannot be mirrored along axis 0, which runs through the planes")
+        if "int8" in self.variants and any(model.int8 is None for model in self.models):
+            raise ValueError("the variant int8 needs int8 weights of every model")
         if len(set(self.mirror)) < len(self.mirror):
             raise ValueError("an axis can be mirrored once")
         moves = [step for step in self.prepare if isinstance(step, Orient | Crop | Resample | Resize | Fit | Pad)]
@@ -348,8 +353,9 @@ class Network(Settings):
     ) -> Iterator[str]:
         """What this table names and the rest of the manifest does not have."""
         for model in self.models:
-            if model.weights not in weights:
-                yield f"there are no weights {model.weights}"
+            for name in (model.weights, model.int8):
+                if name is not None and name not in weights:
+                    yield f"there are no weights {name}"
         if isinstance(self.output, Bare):
             return
         if isinstance(self.output, Classification):

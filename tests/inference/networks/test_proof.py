@@ -18,6 +18,7 @@ from inference.packages.package import Package
 from inference.runtime import Runtime
 from tests import builders
 from tests.inference.networks.making import package, volume_of
+from tests.inference.networks.test_formats import onnx as as_onnx
 from tests.inference.networks.test_segment import SCRIPTED, scripted
 from tests.inference.series import series_of, write
 
@@ -194,3 +195,73 @@ def test_dicom_objects_can_be_a_self_test(tmp_path: Path) -> None:
 
     assert proof.passed, proof.faults
     assert not list(tmp_path.rglob("outside*"))
+
+
+class Halves(torch.nn.Module):
+    """Segment 1 where the smoothed image is bright, by convolutions as they are quantised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.smooth = torch.nn.Conv3d(1, 8, 3, padding=1)
+        self.smooth.weight.data.fill_(1 / 27)
+        self.smooth.bias.data.zero_()
+        self.classes = torch.nn.Conv3d(8, 2, 1)
+        self.classes.weight.data = torch.tensor([[0.0] * 8, [1 / 8] * 8])[:, :, None, None, None]
+        self.classes.bias.data = torch.tensor([50.0, 0.0])
+
+    def forward(self, image: Tensor) -> Tensor:
+        answer: Tensor = self.classes(self.smooth(image))
+        return answer
+
+
+def quantised(folder: Path, net: Halves, seen: list[np.ndarray]) -> bytes:  # type: ignore[type-arg]
+    """The network in 8 bits, calibrated on what it shall see, as a maker does."""
+    helper = pytest.importorskip("onnx.helper")
+    tools = pytest.importorskip("onnxruntime.quantization")
+    path, small = folder / "net.onnx", folder / "small.onnx"
+    path.write_bytes(as_onnx(net))
+
+    class Reader(tools.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self.left = iter(seen)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image = next(self.left, None)
+            return None if image is None else {"image": image}
+
+    assert helper is not None
+    tools.quantize_static(path, small, Reader(), per_channel=True, quant_format=tools.QuantFormat.QDQ)
+    return small.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tool that quantises
+def test_a_network_in_8_bits_is_used_where_it_keeps_the_labels(tmp_path: Path) -> None:
+    voxels = np.zeros((12, 12, 12), np.int16)
+    voxels[3:9, 3:9, 3:9] = 100
+    seen = [voxels.astype(np.float32)[None, None]]
+    good = quantised(tmp_path, Halves(), seen)
+    bad = quantised(tmp_path, Halves(), [image / 100 for image in seen])  # calibrated on other values: all saturate
+    head = SCRIPTED.replace("[network]\n", '[network]\nvariants = ["int8", "bf16"]\n')
+    head = head.replace('format = "torchscript"', 'format = "torchscript"\nint8 = "small"')
+    text = head + '[network.output]\nkind = "segmentation"\nactivation = "softmax"\nsegments = [0, 1]\n'
+    found = {}
+    for name, small in (("good", good), ("bad", bad)):
+        folder = tmp_path / name
+        digest = _case(
+            folder, volume_of(voxels), run(volume_of(voxels), _small(folder / "plain", text, small), CPU).mask
+        )
+        more = f'[selftest]\nfile = "case.npz"\nsha256 = "{digest}"\n'
+        found[name] = prove(_small(folder, text, small, more), CPU).trials
+
+    trial = found["good"][1]
+    assert trial.variant == ("int8",)
+    assert trial.agreement > 0.99
+    assert trial.fault == "" or "not faster" in trial.fault
+    assert "of the labels are those of eager float32" in found["bad"][1].fault
+    assert {t.variant for t in found["bad"]} == {(), ("int8",), ("bf16",)}
+
+
+def _small(folder: Path, text: str, small: bytes, more: str = "") -> Package:
+    weights = {"net": scripted(Halves(), 12, 12, 12), "small": small}
+    return package(folder, text, weights, segments=1, more=more)

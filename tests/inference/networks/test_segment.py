@@ -105,6 +105,36 @@ def test_overlapping_segments_are_each_that_of_its_own_channel(seed: int, back: 
         assert np.array_equal(np.logical_or.reduce([labels == number for labels in found]), expected > 0)
 
 
+class Many(torch.nn.Module):
+    """As many smooth channels as wanted, each brightest at another value of the image."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.places = torch.linspace(-0.5, 0.5, count)[:, None, None, None]
+
+    def forward(self, image: Tensor) -> Tensor:
+        smooth = torch.nn.functional.avg_pool3d(image, 3, 1, 1)
+        return 1 - 2 * (smooth - self.places).abs()
+
+
+@pytest.mark.parametrize("count", [9, 17, 40, 62])
+def test_more_overlapping_segments_than_a_byte_has_bits_keep_all_of_them(count: int) -> None:
+    voxels = np.random.default_rng(count).normal(size=(8, 11, 10)).astype(np.float32)
+    volume = volume_of(voxels, (1.0, 1.3, 1.1))
+    numbers = tuple(range(1, count + 1))
+    output = output_of(activation="none", exclusive=False, segments=numbers, threshold=0.4, overlapping=True)
+    network = network_of(prepare=[{"do": "resample", "spacing": (1.2, 1.0, 0.8)}], output=output)
+    ready = opened(volume, network, Many(count))
+
+    found = segment(ready, output, nothing, 1.0)
+
+    expected = ready.way.back(_maps(opened(volume, network, Many(count)))) >= 0.4
+    assert expected[-1].any()
+    for number, one in enumerate(expected, start=1):
+        marked = np.logical_or.reduce([labels == number for labels in found])
+        assert np.mean(marked == one) > 0.998
+
+
 def _maps(ready: Any) -> Any:
     from inference.networks.forward import activated, stream
 
