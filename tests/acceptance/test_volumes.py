@@ -121,47 +121,27 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         yield opened
 
 
-def test_an_enhanced_ct_in_two_objects_is_one_volume_whose_report_says_why_there_is_no_segmentation(
-    session: Session, tmp_path: Path
-) -> None:
-    truth = phantom.write(tmp_path / "classic", seed=307, scan=SCAN)
-    slices = sorted(
-        (pydicom.dcmread(path) for path in (tmp_path / "classic").iterdir()),
-        key=lambda ds: -float(ds.ImagePositionPatient[2]),
-    )
-    (tmp_path / "enhanced").mkdir()
-    for number, source in enumerate(in_two_objects(slices)):
-        source.save_as(tmp_path / "enhanced" / f"{number}.dcm", enforce_file_format=True)
-    [study] = of_folder(tmp_path / "enhanced")
-
-    session.send(study.files)
-    assert wait_for(session, truth.study_uid).failed == ()
-    [prediction] = predictions(session, truth.study_uid)
-    assert prediction.status is Status.SUCCEEDED, prediction.reason
-    said = sum(m.value for s in prediction.segments for m in s.measurements if m.unit.value == "ml")
-    assert said == pytest.approx(truth.volume_ml, rel=0.05)
-    [stored] = [s for s in session.pacs.objects() if s.study_uid == truth.study_uid]
-    report = pydicom.dcmread(stored.path)
-    assert report.Modality == "SR"
-    texts = [str(element.value) for element in report.iterall() if element.keyword == "TextValue"]
-    [note] = [text for text in texts if "No segmentation object" in text]
-    assert "spread over several multi-frame objects" in note
-
-
 @pytest.mark.parametrize(
-    ("make", "before"), [(with_localizers, SCOUTS), (converted, 0)], ids=["with localizers", "legacy converted"]
+    ("make", "before", "seed"),
+    [
+        (lambda slices: [with_localizers(slices)], SCOUTS, 302),
+        (lambda slices: [converted(slices)], 0, 300),
+        (in_two_objects, 0, 307),
+    ],
+    ids=["with localizers", "legacy converted", "two objects"],
 )
 def test_an_enhanced_ct_ends_in_a_segmentation_that_is_read_in_place(
-    session: Session, tmp_path: Path, make: Callable[[Sequence[Dataset]], Dataset], before: int
+    session: Session, tmp_path: Path, make: Callable[[Sequence[Dataset]], list[Dataset]], before: int, seed: int
 ) -> None:
-    truth = phantom.write(tmp_path / "classic", seed=300 + before, scan=SCAN)
+    truth = phantom.write(tmp_path / "classic", seed=seed, scan=SCAN)
     slices = sorted(
         (pydicom.dcmread(path) for path in (tmp_path / "classic").iterdir()),
         key=lambda ds: -float(ds.ImagePositionPatient[2]),
     )
-    source = make(slices)
+    sources = {str(source.SOPInstanceUID): source for source in make(slices)}
     (tmp_path / "enhanced").mkdir()
-    source.save_as(tmp_path / "enhanced" / "1.dcm", enforce_file_format=True)
+    for number, source in enumerate(sources.values()):
+        source.save_as(tmp_path / "enhanced" / f"{number}.dcm", enforce_file_format=True)
     [study] = of_folder(tmp_path / "enhanced")
 
     session.send(study.files)
@@ -171,23 +151,27 @@ def test_an_enhanced_ct_ends_in_a_segmentation_that_is_read_in_place(
     [stored] = [s for s in session.pacs.objects() if s.study_uid == truth.study_uid and s.modality == "SEG"]
     seg = highdicom.seg.segread(stored.path)
 
-    positions = [
-        [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
-        for group in source.PerFrameFunctionalGroupsSequence
-    ]
+    seen = set()
     for group in seg.PerFrameFunctionalGroupsSequence:
         [image] = group.DerivationImageSequence[0].SourceImageSequence
-        assert image.ReferencedSOPInstanceUID == source.SOPInstanceUID
-        number = int(image.ReferencedFrameNumber)
+        source, number = sources[image.ReferencedSOPInstanceUID], int(image.ReferencedFrameNumber)
+        seen.add(source.SOPInstanceUID)
         assert number > before
-        placed = [float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient]
-        assert placed == pytest.approx(positions[number - 1], abs=1e-3)
-    numbers = list(range(before + 1, before + 1 + SCAN.slices))
-    read = seg.get_pixels_by_source_frame(
-        source.SOPInstanceUID, numbers, combine_segments=True, assert_missing_frames_are_empty=True
-    )
-    voxel_ml = SCAN.pixel**2 * SCAN.step / 1000
-    lungs = np.count_nonzero(read) * voxel_ml
+        placed = group.PlanePositionSequence[0].ImagePositionPatient
+        meant = source.PerFrameFunctionalGroupsSequence[number - 1].PlanePositionSequence[0].ImagePositionPatient
+        assert [float(v) for v in placed] == pytest.approx([float(v) for v in meant], abs=1e-3)
+    assert seen == set(sources)
+    read = np.concatenate(
+        [
+            seg.get_pixels_by_source_frame(
+                uid, list(range(before + 1, int(source.NumberOfFrames) + 1)), combine_segments=True,
+                assert_missing_frames_are_empty=True,
+            )
+            for uid, source in sources.items()
+        ]
+    )  # fmt: skip
+    assert len(read) == SCAN.slices
+    lungs = np.count_nonzero(read) * SCAN.pixel**2 * SCAN.step / 1000
     assert lungs == pytest.approx(truth.volume_ml, rel=0.05)
     said = sum(m.value for s in prediction.segments for m in s.measurements if m.unit.value == "ml")
     assert lungs == pytest.approx(said, rel=0.001)
