@@ -138,15 +138,10 @@ def _send(to: Destination, number: int, size: int, pause: float, until: float, t
 def _store(association: Association, series: str, uid: str, pixels: bytes, told: Told) -> None:
     context = association.context(CT)
     assert context is not None
-    fields: command.Fields = {
-        command.COMMAND_FIELD: command.C_STORE_RQ,
-        command.AFFECTED_CLASS: CT,
-        command.AFFECTED_INSTANCE: uid,
-        command.PRIORITY: 0,
-    }
     with told.lock:
         told.sent += 1
-    status = association.ask(context, fields, Body.of(_data_set(series, uid, pixels))).number(command.STATUS)
+    data = Body.of(_data_set(series, uid, pixels))
+    status = association.ask(context, command.store_request(CT, uid), data).number(command.STATUS)
     with told.lock:
         if status == 0:
             told.stored += 1

@@ -27,6 +27,16 @@ _US = struct.Struct("<H")
 Fields = Mapping[int, int | str]
 
 
+def store_request(sop_class_uid: str, sop_instance_uid: str) -> Fields:
+    """The C-STORE-RQ of an object (PS3.7 9.3.1.1), of medium priority."""
+    return {
+        COMMAND_FIELD: C_STORE_RQ,
+        AFFECTED_CLASS: sop_class_uid,
+        AFFECTED_INSTANCE: sop_instance_uid,
+        PRIORITY: 0,
+    }
+
+
 def encode(fields: Fields) -> bytes:
     """A command set with its group length."""
     parts = []

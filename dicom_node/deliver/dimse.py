@@ -173,12 +173,7 @@ def _store(association: Association, ready: Ready) -> Sent:
     context = association.context(file.sop_class_uid, *body.transfer_syntaxes(file))
     if context is None:
         return Sent(sop_instance_uid=file.sop_instance_uid, status=0x0122, comment="")
-    request: command.Fields = {
-        command.COMMAND_FIELD: command.C_STORE_RQ,
-        command.AFFECTED_CLASS: file.sop_class_uid,
-        command.AFFECTED_INSTANCE: file.sop_instance_uid,
-        command.PRIORITY: 0,
-    }
+    request = command.store_request(file.sop_class_uid, file.sop_instance_uid)
     with body.opened(ready, context.transfer_syntax) as data:
         answer = association.ask(context, request, data)
     status = answer.number(command.STATUS) or 0

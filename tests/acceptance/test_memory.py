@@ -59,13 +59,8 @@ def send(port: int, uid: str, head: bytes, size: int) -> int:
     with Association(to, [Proposal(abstract_syntax=CT, transfer_syntaxes=(EXPLICIT,))]) as association:
         context = association.context(CT)
         assert context is not None
-        fields: command.Fields = {
-            command.COMMAND_FIELD: command.C_STORE_RQ,
-            command.AFFECTED_CLASS: CT,
-            command.AFFECTED_INSTANCE: uid,
-            command.PRIORITY: 0,
-        }
-        answer = association.ask(context, fields, Body(Zeros(head), len(head) + size))  # type: ignore[arg-type]
+        data = Body(Zeros(head), len(head) + size)  # type: ignore[arg-type]
+        answer = association.ask(context, command.store_request(CT, uid), data)
     return answer.number(command.STATUS) or 0
 
 

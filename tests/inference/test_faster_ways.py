@@ -14,29 +14,17 @@ from inference.packages.axes import differing
 from inference.packages.raw import Box, Image, Map, Raw
 from inference.runtime import Runtime
 from storage.facts.prediction import Shown
-from tests.inference.networks.making import package, volume_of
+from tests.inference.manifests import EFFUSION, condition
+from tests.inference.networks.making import Same, package, volume_of
 from tests.inference.networks.test_segment import SCRIPTED, scripted
 
 Tensor = torch.Tensor
-CONDITION = """
-[[conditions]]
-key = "effusion"
-condition = { value = "60046008", scheme = "SCT", meaning = "Pleural effusion" }
-present_from = 0.5
-absent_below = 0.2
-source = "Somebody 2020"
-metrics = { data = "tests", cases = 40 }
-"""
+CONDITION = condition("effusion", EFFUSION, absent_below=0.2, source="Somebody 2020")
 OUTPUT = '[network.output]\nkind = "classification"\nactivation = "sigmoid"\nconditions = ["effusion"]\n'
 
 
-class Fine(torch.nn.Module):
+class Fine(Same):
     """Decides by a digit that bfloat16 does not have: 1001 is 1000 there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Conv3d(1, 1, 1, bias=False)
-        self.layer.weight.data.fill_(1.0)
 
     def forward(self, image: Tensor) -> Tensor:
         return 20 * (1000.5 - self.layer(image).float().mean((1, 2, 3, 4)))[:, None]

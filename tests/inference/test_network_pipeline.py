@@ -14,25 +14,20 @@ from inference.runtime import GaveWay, Runtime
 from storage.facts.errors import Misconfigured
 from storage.facts.prediction import Status
 from tests import builders
-from tests.inference.networks.making import package
+from tests.inference.networks.making import RESAMPLED, package
 from tests.inference.networks.test_segment import SCRIPTED, scripted
 from tests.inference.series import series_of, write
 
-TABLE = """
-[[network.prepare]]
-do = "orient"
-to = "RAS"
-[[network.prepare]]
-do = "resample"
-spacing = [1.5, 1.5, 1.5]
-[network.windows]
-size = [8, 8, 8]
+TABLE = (
+    RESAMPLED
+    + """\
 [network.output]
 kind = "segmentation"
 activation = "softmax"
 segments = [0, 1]
 measures = [{ key = "part", segments = [1] }]
 """
+)
 
 
 class Bright(torch.nn.Module):

@@ -19,7 +19,16 @@ from inference.packages.package import Package, open_package
 from inference.packages.raw import Box, Image, Map, Raw
 from inference.runtime import Runtime
 from storage.facts.prediction import Shown
-from tests.inference.manifests import accepts, head, measurement, packed, segment
+from tests.inference.manifests import (
+    NODULE,
+    NODULE_OF_LUNG,
+    accepts,
+    detection,
+    head,
+    measurement,
+    packed,
+    segment,
+)
 from tests.inference.networks.making import volume_of
 
 NAME = "test-storage"
@@ -33,16 +42,7 @@ label = "Smooth"
 method = {{ value = "113087", scheme = "DCM", meaning = "Smoothing" }}
 text = "Nothing"
 
-[[detections]]
-key = "nodule"
-label = "Nodule"
-category = {{ value = "49755003", scheme = "SCT", meaning = "Morphologically Abnormal Structure" }}
-type = {{ value = "27925004", scheme = "SCT", meaning = "Nodule" }}
-condition = {{ value = "427359005", scheme = "SCT", meaning = "Solitary nodule of lung" }}
-colour = [255, 200, 0]
-present_from = 0.5
-source = "Somebody 2020"
-metrics = {{ data = "tests", cases = 40 }}
+{detection("nodule", "Nodule", NODULE, says=NODULE_OF_LUNG, source="Somebody 2020")}
 {segment(1, "One")}{segment(2, "Two")}{measurement("size", plausible=(-1.0, 1e6))}"""
 
 

@@ -6,18 +6,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role
 from pynetdicom.association import Association
 
-from dicom_node.receive.assembly import evidence_of
+from dicom_node.config import ReceiveSection
+from dicom_node.receive.assembly import AskTheSource, QuietTime, evidence_of
 from dicom_node.receive.contexts import AVAILABILITY, PERFORMED_STEP, UPS_EVENT, UPS_PUSH
 from storage.facts.arrival import Arrival, Stated
 from storage.facts.study import Instance
 from storage.ledger import Ledger
-from tests.dicom_node.receive.conftest import CT, Receiver
+from tests.dicom_node.receive.conftest import CT, MakeReceiver, Receiver
 
 STUDY, SERIES = "1.2.3", "1.2.3.1"
+SETTINGS = ReceiveSection()
+POLICY = AskTheSource(quiet=QuietTime(settings=SETTINGS), askable=frozenset({"PACS"}))
+
+
+@pytest.fixture
+def receiver(make_receiver: MakeReceiver) -> Receiver:
+    """One that takes anybody."""
+    return make_receiver(accept_unknown_peers=True)
 
 
 @contextmanager

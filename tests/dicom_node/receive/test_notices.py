@@ -7,26 +7,28 @@ import time
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.config import ReceiveSection
-from dicom_node.receive.assembly import AskTheSource, QuietTime, judge
+from dicom_node.receive.assembly import judge
 from dicom_node.receive.contexts import AVAILABILITY, PERFORMED_STEP
 from dicom_node.receive.events import Noticed, decode, encode
 from storage.facts.arrival import Evidence, Notice, NoticeKind, Stated
 from storage.facts.study import Series
 from storage.facts.task import Kind
 from storage.ledger import Ledger
-from tests.dicom_node.receive.conftest import MakeReceiver, Receiver
-from tests.dicom_node.receive.noticing import SERIES, STUDY, arrive, associated, references, stated
+from tests.dicom_node.receive.conftest import Receiver
+from tests.dicom_node.receive.noticing import (
+    POLICY,
+    SERIES,
+    SETTINGS,
+    STUDY,
+    arrive,
+    associated,
+    receiver,
+    references,
+    stated,
+)
 
+__all__ = ["receiver"]  # a fixture
 STEP = "1.2.3.99"
-SETTINGS = ReceiveSection()
-POLICY = AskTheSource(quiet=QuietTime(settings=SETTINGS), askable=frozenset({"PACS"}))
-
-
-@pytest.fixture
-def receiver(make_receiver: MakeReceiver) -> Receiver:
-    """One that takes anybody."""
-    return make_receiver(accept_unknown_peers=True)
 
 
 def a_step(status: str, numbers: range = range(0)) -> Dataset:

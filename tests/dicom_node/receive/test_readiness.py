@@ -9,25 +9,27 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pynetdicom import AE
 
-from dicom_node.config import ReceiveSection
-from dicom_node.receive.assembly import AskTheSource, QuietTime, evidence_of, judge
+from dicom_node.receive.assembly import evidence_of, judge
 from dicom_node.receive.contexts import STORAGE_COMMITMENT, UPS_EVENT, UPS_PUSH
 from storage import views
 from storage.facts.arrival import Stated
 from storage.facts.task import Kind
 from storage.ledger import Ledger
-from tests.dicom_node.receive.conftest import MakeReceiver, Receiver
-from tests.dicom_node.receive.noticing import SERIES, STUDY, arrive, associated, references, stated
+from tests.dicom_node.receive.conftest import Receiver
+from tests.dicom_node.receive.noticing import (
+    POLICY,
+    SERIES,
+    SETTINGS,
+    STUDY,
+    arrive,
+    associated,
+    receiver,
+    references,
+    stated,
+)
 
+__all__ = ["receiver"]  # a fixture
 STEP = "1.2.3.97"
-SETTINGS = ReceiveSection()
-POLICY = AskTheSource(quiet=QuietTime(settings=SETTINGS), askable=frozenset({"PACS"}))
-
-
-@pytest.fixture
-def receiver(make_receiver: MakeReceiver) -> Receiver:
-    """One that takes anybody."""
-    return make_receiver(accept_unknown_peers=True)
 
 
 def a_workitem(readiness: str, *inputs: Dataset, state: str = "SCHEDULED") -> Dataset:

@@ -25,6 +25,28 @@ from tests.inference.manifests import accepts, head, measurement, packed
 _BRAIN = '{ value = "12738006", scheme = "SCT", meaning = "Brain" }'
 
 
+#: Steps and windows of a network that sees volumes at 1.5 mm.
+RESAMPLED = """
+[[network.prepare]]
+do = "orient"
+to = "RAS"
+[[network.prepare]]
+do = "resample"
+spacing = [1.5, 1.5, 1.5]
+[network.windows]
+size = [8, 8, 8]
+"""
+
+
+class Same(torch.nn.Module):
+    """For networks whose ``layer``, a convolution, gives what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv3d(1, 1, 1, bias=False)
+        self.layer.weight.data.fill_(1.0)
+
+
 def package(
     folder: Path,
     network: str,

@@ -26,7 +26,7 @@ from inference.packages.network import Segmentation
 from inference.pipeline import Request, predict
 from inference.runtime import Runtime
 from tests import builders
-from tests.inference.networks.making import package, volume_of
+from tests.inference.networks.making import RESAMPLED, package, volume_of
 from tests.inference.networks.test_segment import SCRIPTED, scripted
 from tests.inference.series import series_of, write
 
@@ -181,15 +181,9 @@ def test_an_answer_is_painted_before_the_next_one_is_asked_for() -> None:
 
 
 MANY = 300
-TABLE = """
-[[network.prepare]]
-do = "orient"
-to = "RAS"
-[[network.prepare]]
-do = "resample"
-spacing = [1.5, 1.5, 1.5]
-[network.windows]
-size = [8, 8, 8]
+TABLE = (
+    RESAMPLED
+    + """\
 [network.output]
 kind = "segmentation"
 activation = "softmax"
@@ -198,6 +192,7 @@ back = "{back}"
 clean = [{{ do = "largest", segments = [290] }}]
 measures = [{{ key = "part", segments = [290] }}]
 """
+)
 
 
 class Levels(torch.nn.Module):

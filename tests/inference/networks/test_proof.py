@@ -17,7 +17,7 @@ from inference.imaging.volume import Volume, load
 from inference.packages.package import Package
 from inference.runtime import Runtime
 from tests import builders
-from tests.inference.networks.making import package, volume_of
+from tests.inference.networks.making import Same, package, volume_of
 from tests.inference.networks.test_formats import onnx as as_onnx
 from tests.inference.networks.test_segment import SCRIPTED, scripted
 from tests.inference.series import series_of, write
@@ -118,13 +118,8 @@ def test_a_faster_way_is_measured_and_must_keep_the_answer(tmp_path: Path) -> No
 
 
 def test_a_faster_way_that_changes_labels_is_not_used(tmp_path: Path) -> None:
-    class Fine(torch.nn.Module):
+    class Fine(Same):
         """Decides by a digit that bfloat16 does not have."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = torch.nn.Conv3d(1, 1, 1, bias=False)
-            self.layer.weight.data.fill_(1.0)
 
         def forward(self, image: Tensor) -> Tensor:
             value = self.layer(image)
