@@ -109,8 +109,7 @@ class StreamSocket(AssociationSocket):
 
     def recv(self, nr_bytes: int) -> bytearray:
         """See AssociationSocket: exactly ``nr_bytes``, fewer when the peer is gone."""
-        got = bytearray(self.view[self.start : self.start + nr_bytes])
-        self.start += len(got)
+        got = bytearray()
         try:
             while len(got) < nr_bytes:
                 if not self.unread:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import resource
 import socket
 import ssl
@@ -98,7 +99,7 @@ def test_a_notice_is_collected_in_memory_up_to_a_bound_and_no_further(
     }
     step = Dataset()
     step.add_new(0x00090010, "LO", "FILLER")
-    step.add_new(0x00091001, "OB", bytes(megabytes * 2**20))
+    step.add_new(0x00091001, "OB", random.Random(megabytes).randbytes(megabytes * 2**20))
     answered = False
     try:
         with Outgoing(to, [Proposal(abstract_syntax=PERFORMED_STEP, transfer_syntaxes=(EXPLICIT,))]) as association:
