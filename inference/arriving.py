@@ -25,6 +25,11 @@ class LedgerArrivals:
     def __init__(self, ledger: Ledger, packages: Packages) -> None:
         self._ledger, self._packages = ledger, packages
 
+    def news(self, since: int | None) -> tuple[int, Collection[str]]:
+        """See executors.ahead.Arrivals."""
+        with self._ledger.read() as session:
+            return workers.news(session, since)
+
     def awaited(self) -> Collection[str]:
         """Series that still arrive, are routed, or have a run that has not ended."""
         with self._ledger.read() as session:

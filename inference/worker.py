@@ -86,7 +86,7 @@ class Worker:
                 faults.append(str(error))
                 continue
             self._packages[manifest.id, manifest.version] = package
-            if package.folder.is_relative_to(SHIPPED):
+            if package.folder.is_relative_to(SHIPPED) or package.folder.is_relative_to(kept):
                 faults += keep_copy(package, kept)
         for fault in faults:
             log.error("%s", fault)

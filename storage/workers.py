@@ -12,7 +12,7 @@ from storage.facts.prediction import Prediction
 from storage.facts.result import Kept
 from storage.facts.task import Kind, State
 from storage.facts.wire import from_json
-from storage.tables import AuditRow, InstanceRow, PredictionRow, SeriesRow, TaskRow
+from storage.tables import AuditHead, AuditRow, InstanceRow, PredictionRow, SeriesRow, TaskRow
 
 #: Work that stands before a run, or is one.
 _BEFORE = (Kind.ASSEMBLE, Kind.ROUTE, Kind.CHOOSE, Kind.INFER)
@@ -50,6 +50,18 @@ class OverlapView:
     series: int  #: that both spoke of
     mean: float  #: Dice coefficient
     least: float
+
+
+def news(session: Session, since: int | None) -> tuple[int, set[str]]:
+    """Where the trail ends, and which series it named since such an end; none where ``since`` is None.
+
+    Whatever changes what the other questions here answer writes the trail: where it has not grown, nothing has.
+    """
+    end = session.scalar(select(AuditHead.seq).where(AuditHead.id == 1)) or 0
+    if since is None or end == since:
+        return end, set()
+    query = select(AuditRow.series_uid).where(AuditRow.seq > since, AuditRow.series_uid.is_not(None)).distinct()
+    return end, {str(series) for series in session.scalars(query)}
 
 
 def awaited_series(session: Session) -> list[str]:

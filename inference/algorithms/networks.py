@@ -11,7 +11,7 @@ import torch
 from inference.networks.device import device_of, memory
 from inference.packages.package import Package
 from inference.runtime import Models
-from storage.facts.errors import Misconfigured
+from storage.facts.errors import Misconfigured, Rejected
 
 __all__ = ["Networks", "device_of", "networks"]
 
@@ -28,11 +28,15 @@ class Networks:
     def run(self, name: str, image: Tensor) -> Tensor:
         """The output for one 3-D image (depth, height, width): (channels, depth, height, width), float32 on the CPU.
 
-        Raises OutOfMemory when memory does not suffice.
+        Raises OutOfMemory when memory does not suffice, Rejected when some of it is no number: compared with a
+        threshold that would be background.
         """
         with memory(f"network {name}"), torch.inference_mode():
             output: Tensor = self._modules[name](image[None, None].to(self.device))[0]
-            return output.float().cpu()
+            found = output.float().cpu()
+        if not torch.isfinite(found).all():
+            raise Rejected("The network gave values that are no numbers; its result is withheld.")
+        return found
 
 
 def _module(package: Package, name: str, device: torch.device) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from inference.algorithms.registry import find
 from inference.config import WorkerConfig
+from inference.packages.earlier import KEPT
 from inference.packages.package import Package, open_package
 from inference.runtime import Runtime
 from storage.facts.errors import Misconfigured
@@ -19,7 +20,7 @@ def proof_of(folder: Path, config: WorkerConfig) -> Mapping[str, Any]:
     A package without a self-test passes when its algorithm is there and its weights become networks: more cannot be
     said of it, and ``notes`` says so.
     """
-    package = open_package(folder, config.models)
+    package = open_package(folder, config.models, config.data / KEPT)
     find(package.manifest.algorithm)
     from inference.algorithms.proof import prove  # what does not run should be told without loading torch
 

@@ -37,6 +37,13 @@ FREE_BYTES = 2 * KEPT_BYTES  #: that must be left on the disk: it is there to re
 class Arrivals(Protocol):
     """What is here of what a run may be asked for soon. All raise Transient."""
 
+    def news(self, since: int | None) -> tuple[int, Collection[str]]:
+        """A number that differs from ``since`` if anything changed, and the series to which something happened since.
+
+        Cheap where nothing did: it is asked at each look.
+        """
+        ...
+
     def awaited(self) -> Collection[str]:
         """Series that still arrive, are routed, or have a run that has not ended."""
         ...
@@ -69,7 +76,9 @@ class Ahead:
         self._asked: dict[str, set[Path]] = {}  #: what was given to a decoder, by series
         self._suits: dict[str, bool] = {}  #: by series that is awaited
         self._has_room = True
-        self._queue: list[tuple[str, Path]] = []
+        self._queue: dict[str, list[Path]] = {}  #: what no decoder was given yet, by series in the order of arrival
+        self._seen: int | None = None  #: of the news
+        self._is_unsure = False  #: a series could not be judged: it is asked about again, whether there are news or not
         self._rest_until = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -90,30 +99,40 @@ class Ahead:
 
     def _look(self) -> None:
         """What is new goes into the queue; what no task wants any more goes from the disk."""
-        arrivals = self._plan.arrivals
         try:
-            awaited = arrivals.awaited()
-            judged = {s: self._suits[s] if s in self._suits else arrivals.suits(s) for s in awaited}
-            files = arrivals.files([series for series, suits in judged.items() if suits])
+            self._look_at_news()
         except Transient as error:
             log.info("what arrives cannot be looked at: %s", error)
+        self._has_room = not any(self._queue.values()) or self._finds_room()
+
+    def _look_at_news(self) -> None:
+        arrivals, known = self._plan.arrivals, self._queue.keys()
+        latest, touched = arrivals.news(self._seen)
+        if latest == self._seen and not self._is_unsure:
             return
+        awaited = arrivals.awaited()
+        judged = {s: self._suits[s] if s in self._suits else arrivals.suits(s) for s in awaited}
+        wanted = [series for series, suits in judged.items() if suits]
+        files = arrivals.files([series for series in wanted if series in touched or series not in known])
         self._suits = {series: suits for series, suits in judged.items() if suits is not None}
         for series in self._asked.keys() - judged.keys():
             for folder in {path.parent.name for path in self._asked.pop(series)}:
                 shutil.rmtree(self._plan.folder / folder, ignore_errors=True)
-        self._queue = [
-            (series, path) for series, paths in files.items() for path in paths
-            if path not in self._asked.get(series, ())
-        ]  # fmt: skip
-        self._has_room = not self._queue or self._finds_room()
+        self._queue = {series: paths for series, paths in self._queue.items() if series in judged}
+        for series, paths in files.items():
+            asked = self._asked.get(series, ())
+            self._queue[series] = [path for path in paths if path not in asked]
+        self._seen, self._is_unsure = latest, len(self._suits) < len(judged)
 
     def _hand_out(self) -> None:
-        while self._queue and self._has_room and time.monotonic() >= self._rest_until:
+        while self._has_room and time.monotonic() >= self._rest_until:
+            series = next((series for series, paths in self._queue.items() if paths), None)
+            if series is None:
+                return
             decoder = self._idle()
             if decoder is None:
                 return
-            series, path = self._queue.pop(0)
+            path = self._queue[series].pop(0)
             self._asked.setdefault(series, set()).add(path)
             decoder.ask(path)
 

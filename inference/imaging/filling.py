@@ -108,7 +108,7 @@ def _shift(pixels: Pixels, shift: int, into: Pixels, bounds: tuple[int, int]) ->
     """Whole numbers, in one pass or none where nothing has to be done."""
     low, high = bounds[0] + shift, bounds[1] + shift
     if low < _INT16.min or high > _INT16.max:
-        into[...] = np.clip(pixels.astype(np.int32) + shift, AIR_HU, _INT16.max)
+        into[...] = np.clip(pixels.astype(np.int64) + shift, AIR_HU, _INT16.max)
         return
     signed = pixels.view(np.int16) if pixels.dtype == np.uint16 else pixels  # sums are the same, modulo 2**16
     if shift or signed.dtype != np.int16 or not np.may_share_memory(signed, into):

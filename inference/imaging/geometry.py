@@ -53,8 +53,18 @@ class Stack:
     affine: Vector  #: 4 x 4: (frame, row, column, 1) to patient coordinates (LPS) in mm
 
     def check(self) -> None:
-        """Raises Irregular unless the slices form an even, straight, complete grid within the tolerances above."""
+        """Raises Irregular unless the slices form an even, straight, complete grid within the tolerances above.
+
+        And unless their values can be compared: where some slices alone state a rescale, it was lost in the others.
+        """
         g = self.geometry
+        rescaled = sum(plane.is_rescaled for plane in self.planes)
+        if 0 < rescaled < len(self.planes):
+            raise Irregular(
+                INCORRECTLY_FORMATTED,
+                f"{len(self.planes) - rescaled} of {g.frames} images state no rescale, unlike the others: what their "
+                "values mean is not known.",
+            )
         if g.duplicates:
             raise Irregular(
                 INCORRECTLY_FORMATTED,

@@ -16,13 +16,14 @@ import numpy.typing as npt
 import pydicom
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from inference.imaging.scan import Source, numbers_of, pixels_at, scan, tags_of
+from inference.imaging.scan import Source, numbers_of, pixels_at, scan, tags_of, text_of
 
 Pixels = npt.NDArray[Any]
 #: What describes pixels, native or not.
 SHAPE = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel", "PixelRepresentation")
 _PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+COLOUR = "PhotometricInterpretation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +49,14 @@ class Bits:
         return first <= low and high < first + (1 << self.stored)
 
     def number(self, stated: float) -> int:
-        """A stored value that a header states: some writers give signed ones as unsigned numbers."""
+        """A stored value that a header states: some writers give signed ones as unsigned numbers.
+
+        These have 16 bits (PS3.5 6.2, US), which pixels of 8 bits need not have.
+        """
         number = int(stated)
-        return number - (1 << self.allocated) if self.signed and number >= 1 << (self.allocated - 1) else number
+        for bits in (16, self.allocated) if self.signed and self.allocated <= 16 else ():
+            number -= 1 << bits if number >= 1 << (bits - 1) else 0
+        return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +167,18 @@ class _Shape:
     padding: tuple[int, int] | None
 
 
+def is_grey(source: Source) -> bool:
+    """Whether its stored values are grey ones, as far as it says: those of PALETTE COLOR are places in a table.
+
+    Raises ValueError where it says no plain text.
+    """
+    return text_of(source, COLOUR) in ("", "MONOCHROME1", "MONOCHROME2")
+
+
 def _shape(source: Source) -> _Shape | None:
     try:
+        if not is_grey(source):
+            return None
         given = [numbers_of(source, keyword) for keyword in SHAPE]
         frames = numbers_of(source, "NumberOfFrames") or (1.0,)
         padding = [numbers_of(source, keyword) for keyword in PADDING]

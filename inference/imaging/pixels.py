@@ -28,11 +28,11 @@ from pydicom.uid import (
 
 from inference.imaging.border import reading
 from inference.imaging.irregular import NOT_SUPPORTED, Irregular
-from inference.imaging.native import PADDING, SHAPE, Bits, Native, padding_of, read_object
+from inference.imaging.native import COLOUR, PADDING, SHAPE, Bits, Native, is_grey, padding_of, read_object
 from inference.imaging.scan import numbers_of
 
 Pixels = npt.NDArray[Any]
-_DESCRIBED = (*SHAPE, *PADDING, "NumberOfFrames")
+_DESCRIBED = (*SHAPE, *PADDING, COLOUR, "NumberOfFrames")
 
 #: pydicom's own order of decoders is slow for RLE and inexact for JPEG, so each transfer syntax names its one.
 _PLUGINS: dict[UID, str] = {
@@ -81,14 +81,10 @@ def _native(path: Path, native: Native, index: int) -> Pixels | None:
 
 def _decoded(path: Path, indices: list[int]) -> Iterator[tuple[int, Pixels, Pixels | None]]:
     dataset = pydicom.dcmread(path)
-    if dataset.get("SamplesPerPixel", 1) != 1 or "PixelData" not in dataset:
+    if dataset.get("SamplesPerPixel", 1) != 1 or not is_grey(dataset) or "PixelData" not in dataset:
         raise Irregular(NOT_SUPPORTED, f"Image {dataset.get('SOPInstanceUID')} has no grey-scale pixels.")
-    allocated, stored, high = (int(dataset[keyword].value) for keyword in ("BitsAllocated", "BitsStored", "HighBit"))
-    bits = Bits(allocated=allocated, stored=stored, high=high, signed=dataset.PixelRepresentation == 1)
-    padding = padding_of(bits, *(numbers_of(dataset, keyword) for keyword in PADDING))
-    syntax = dataset.file_meta.TransferSyntaxUID
-    for index, found in zip(indices, _frames(dataset, indices), strict=True):
-        pixels = found if syntax.is_compressed else bits.only(found)
+    padding = padding_of(_bits(dataset), *(numbers_of(dataset, keyword) for keyword in PADDING))
+    for index, pixels in zip(indices, _frames(dataset, indices), strict=True):
         yield index, pixels, masked(pixels, padding)
 
 
@@ -100,7 +96,8 @@ def compressed_frames(path: Path) -> Iterator[Pixels]:
     with reading(path, "the pixels"):
         dataset = pydicom.dcmread(path)
         signed, allocated = dataset.PixelRepresentation == 1, int(dataset.BitsAllocated)
-        if dataset.get("SamplesPerPixel", 1) != 1 or not dataset.file_meta.TransferSyntaxUID.is_compressed:
+        is_plain = dataset.get("SamplesPerPixel", 1) == 1 and is_grey(dataset)
+        if not is_plain or not dataset.file_meta.TransferSyntaxUID.is_compressed:
             raise Irregular(
                 NOT_SUPPORTED, f"Image {dataset.get('SOPInstanceUID')} has no compressed grey-scale pixels."
             )
@@ -110,10 +107,23 @@ def compressed_frames(path: Path) -> Iterator[Pixels]:
             yield found
 
 
+def _bits(dataset: pydicom.Dataset) -> Bits:
+    allocated, stored, high = (int(dataset[keyword].value) for keyword in ("BitsAllocated", "BitsStored", "HighBit"))
+    return Bits(allocated=allocated, stored=stored, high=high, signed=dataset.PixelRepresentation == 1)
+
+
 def _frames(dataset: pydicom.Dataset, indices: list[int]) -> Iterator[Pixels]:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    frames = get_decoder(syntax).iter_array(dataset, indices=indices, decoding_plugin=_PLUGINS.get(syntax, ""))
-    for found, _ in frames:
+    """Stored values without what lies beside them in a word, which RLE keeps as it is; other codecs see values alone.
+
+    pydicom takes the lowest bits of a word, wherever HighBit says that they are.
+    """
+    syntax, bits = dataset.file_meta.TransferSyntaxUID, _bits(dataset)
+    is_word = not syntax.is_compressed or syntax == RLELossless
+    if is_word and bits.stored != bits.allocated and not 0 < bits.stored <= bits.high + 1 <= bits.allocated:
+        raise ValueError("a pixel does not lie within its word")
+    options = {"correct_unused_bits": False} if is_word else {}
+    plugin = _PLUGINS.get(syntax, "")
+    for found, _ in get_decoder(syntax).iter_array(dataset, indices=indices, decoding_plugin=plugin, **options):
         if found.shape != (dataset.Rows, dataset.Columns):
             raise ValueError("the decoded matrix is not the stated one")
-        yield found
+        yield bits.only(found) if is_word else found

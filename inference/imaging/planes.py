@@ -15,12 +15,13 @@ from inference.imaging.border import reading
 from inference.imaging.header import groups_of, macro
 from inference.imaging.irregular import INCOMPLETE, INCORRECTLY_FORMATTED, NOT_SUPPORTED, Irregular
 from inference.imaging.marks import FRAME_TYPES, KEYWORDS
-from inference.imaging.native import PADDING, SHAPE, Native, Read, read_object
+from inference.imaging.native import COLOUR, PADDING, SHAPE, Native, Read, read_object
 from inference.imaging.projection import PROJECTIONS, direction, pixel_spacing
 from inference.imaging.scan import Source, numbers_of, text_of
 from storage.facts.prediction import Frame
 
 #: What is read of every object; of one, the whole header is kept.
+_TABLE = "ModalityLUTSequence"  # stands for the rescale where values are no straight line (PS3.3 C.11.1)
 READ = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -39,6 +40,8 @@ READ = (
     "PerFrameFunctionalGroupsSequence",
     *SHAPE,
     *PADDING,
+    COLOUR,
+    _TABLE,
     *KEYWORDS,
 )
 #: Where Enhanced objects keep what places a frame and what makes its values real (PS3.3 C.7.6.16.2).
@@ -68,6 +71,7 @@ class Plane:
     frame_of_reference: str
     slope: float
     intercept: float
+    is_rescaled: bool = False  #: whether it states slope or intercept, which else are 1 and 0
     native: Native | None = None  #: where its pixels lie in the file; None where they have to be decoded
     projection: bool = False  #: a radiograph: position and orientation are nominal
 
@@ -140,6 +144,8 @@ def _frames(path: Path, read: Read) -> list[Plane]:
     groups = header.get("PerFrameFunctionalGroupsSequence") if isinstance(header, Dataset) else None
     if groups and len(groups) != count:
         raise Irregular(INCORRECTLY_FORMATTED, _of(header, f"has {count} frames, but describes another number"))
+    if isinstance(header, Dataset) and header.get(_TABLE):
+        raise Irregular(NOT_SUPPORTED, _of(header, "means its values by a table (Modality LUT), which is not applied"))
     if count > 1 and not groups:
         raise Irregular(NOT_SUPPORTED, _of(header, f"has {count} frames without a place in the patient"))
     uids = text_of(header, "SOPInstanceUID"), text_of(header, "SOPClassUID")
@@ -160,6 +166,7 @@ def _plane(path: Path, read: Read, frame: Frame, get: Callable[[str], tuple[floa
     if not (position and orientation and spacing):
         raise Irregular(NOT_SUPPORTED, _of(header, "has no position, orientation or pixel spacing in the patient"))
     thickness = get("SliceThickness")
+    slope, intercept = get("RescaleSlope"), get("RescaleIntercept")
     return _sound(
         header,
         Plane(
@@ -173,8 +180,9 @@ def _plane(path: Path, read: Read, frame: Frame, get: Callable[[str], tuple[floa
             rows=int(_one(numbers_of(header, "Rows"))),
             columns=int(_one(numbers_of(header, "Columns"))),
             frame_of_reference=text_of(header, "FrameOfReferenceUID"),
-            slope=_or(get("RescaleSlope"), 1.0),
-            intercept=_or(get("RescaleIntercept"), 0.0),
+            slope=_or(slope, 1.0),
+            intercept=_or(intercept, 0.0),
+            is_rescaled=slope is not None or intercept is not None,
             native=read.native,
         ),
     )

@@ -123,11 +123,17 @@ def _scan(data: bytes, wanted: frozenset[int]) -> Scanned:
             )
         at = value + length if length != UNDEFINED else _end_of_items(data, value, vr, implicit=implicit)
         if tag in wanted or tag == _CHARACTER_SET:
-            if vr in _UNREAD or length == UNDEFINED or at > end:
+            if vr in _UNREAD or length == UNDEFINED or at > end or (implicit and _is_sequence(tag)):
                 raise _Odd
             elements[tag] = data[value:at], value
             representations[tag] = vr
     raise _Odd
+
+
+@cache
+def _is_sequence(tag: int) -> bool:
+    """Whether an attribute holds items, by the dictionary: an implicit file does not say."""
+    return dictionary_VR(tag) == "SQ"
 
 
 def _syntax(data: bytes) -> tuple[int, UID]:

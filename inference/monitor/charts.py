@@ -1,4 +1,4 @@
-"""Charts of what was measured: discrimination, detection, calibration, agreement and overlap, with their doubt."""
+"""Charts of what was measured: discrimination, detection, calibration, agreement, overlap, grades, with their doubt."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from inference.monitor.calibration import Bin
 from inference.monitor.froc import USUAL, Marked, at_threshold, false_positive_interval, froc
 from inference.monitor.rates import Z_PAIR, Interval, wilson
 from inference.monitor.roc import operating, roc
-from storage.facts.chart import Axis, Band, Box, Chart, Curve, Level, Mark, Point, axis_over, share_axis
+from storage.facts.chart import Axis, Band, Box, Cell, Chart, Curve, Level, Mark, Point, axis_over, share_axis
 
 POINTS = 100  #: of a curve that are kept
 LETTERS = 24  #: of a structure's name that are shown
 FEWEST = 5  #: values from which quartiles are drawn
+MOST_CLASSES = 10  #: of a confusion that is drawn: in more columns there is no room for numbers
 SPREAD = 0.28  #: of the height of a row, within which its dots lie
 _CHANCE = Curve(points=((0.0, 0.0), (1.0, 1.0)), name="as good as chance", is_dashed=True)
 _PERFECT = Curve(points=((0.0, 0.0), (1.0, 1.0)), name="means what it says", is_dashed=True)
@@ -182,13 +183,49 @@ def overlap_chart(title: str, rows: Mapping[str, Sequence[float]]) -> Chart | No
     return Chart(
         title=title,
         across=Axis(name="Dice coefficient", low=low, high=1.0, ticks=ticks),
-        up=Axis(
-            name="structure", low=-0.5, high=len(kept) - 0.5, ticks=tuple(map(float, range(len(kept)))), names=names
-        ),
+        up=_named("structure", names),
         boxes=tuple(boxes),
         dots=tuple(dots),
         note=f"A dot is a series. From {FEWEST} series on: the middle half of them, and the line of their median.",
     )
+
+
+def confusion_chart(
+    title: str, classes: Sequence[str], confusion: Sequence[Sequence[int]], counted: str = "series"
+) -> Chart | None:
+    """What was said of cases of each class, as counts and shares of the row; None without cases, or too many classes.
+
+    ``confusion`` has a row a true class, a column a class that was said, and a last one of cases of which nothing was;
+    ``counted``: what a case is, many.
+    """
+    counts = np.asarray(confusion)
+    if not counts.any() or len(classes) > MOST_CLASSES:
+        return None
+    heads = (*classes, "none") if counts[:, -1].any() else tuple(classes)
+    totals = counts.sum(axis=1)
+    last = len(classes) - 1
+    cells = []
+    for row, total in enumerate(map(int, totals)):
+        for column in range(len(heads)):
+            number = int(counts[row, column])
+            lines = (str(number), f"{number / total:.0%}") if number else ("0",)
+            share = number / total if number else 0.0
+            place = (float(column), float(last - row))
+            cells.append(Cell(at=place, share=share, lines=lines, is_framed=row == column))
+    names = [f"{_short(name)} (n = {total})" for name, total in zip(classes, totals, strict=True)]
+    return Chart(
+        title=title,
+        across=_named("what was said", heads),
+        up=_named("true class", tuple(reversed(names))),
+        cells=tuple(cells),
+        framed="what was said is true",
+        note=f"{int(totals.sum())} {counted}. Below each number: its share of the row, which the shade follows.",
+    )
+
+
+def _named(name: str, ticks: tuple[str, ...]) -> Axis:
+    """An axis with a place for each name."""
+    return Axis(name=name, low=-0.5, high=len(ticks) - 0.5, ticks=tuple(map(float, range(len(ticks)))), names=ticks)
 
 
 def _offsets(values: Sequence[float]) -> Iterator[float]:

@@ -222,12 +222,12 @@ def _lines(way: Way, step: Resample | Resize, spacing: list[float], channels: in
     coarse = _coarse_axis(step, spacing)
     if isinstance(step, Resize):
         size = _filled(step.size, old, channels)
-        wanted = [had * before / new for had, before, new in zip(spacing, old, size, strict=True)]
     else:
         wanted = _wanted(step, spacing)
         first, second, third = (max(1, round(n * had / new)) for n, had, new in zip(old, spacing, wanted, strict=True))
         size = _filled((first, second, third), old, channels)
-    spacing[:] = wanted
+    # What voxels of a whole number measure, which is only about what was wanted.
+    spacing[:] = [had * before / new for had, before, new in zip(spacing, old, size, strict=True)]
     axes = [
         axis.stretch(new, new / axis.size, edges=True, nearest=number == coarse)
         for number, (axis, new) in enumerate(zip(way.axes, size, strict=True))

@@ -56,37 +56,75 @@ class Package:
         )
 
 
-def open_package(folder: Path, models: Path | None = None) -> Package:
-    """Read and verify the package in a folder; weights that are not beside it are looked for in the models folder.
+def open_package(folder: Path, models: Path | None = None, kept: Path | None = None) -> Package:
+    """Read and verify the package in a folder.
 
-    Raises Misconfigured when the manifest is wrong, or weights are missing or have other content.
+    Weights that are not beside it are looked for in the models folder, then among the copies ``kept`` of versions that
+    were shipped before: an update often brings a version with the same weights. Only the pinned content counts. Raises
+    Misconfigured when the manifest is wrong, or weights are missing, cannot be read or have other content.
     """
     path = folder / MANIFEST
     manifest = load_manifest(path)
-    weights = {entry.name: _find(manifest, entry, folder, models) for entry in manifest.weights}
+    weights = {}
     digest = hashlib.sha256(path.read_bytes())
     for entry in manifest.weights:
-        _verify(manifest, entry, weights[entry.name].read_bytes())
+        weights[entry.name] = _find(manifest, entry, folder, (models, kept))
         digest.update(f"\n{entry.name} {entry.sha256}".encode())
     return Package(manifest=manifest, digest=digest.hexdigest(), weights=weights, folder=folder)
 
 
-def _find(manifest: Manifest, entry: Weights, folder: Path, models: Path | None) -> Path:
+def has_content(path: Path, entry: Weights) -> bool:
+    """Whether the file is there with the content that the manifest pins. Raises OSError when it cannot be read."""
+    return path.is_file() and _digest_of(path) == entry.sha256
+
+
+def _find(manifest: Manifest, entry: Weights, folder: Path, others: tuple[Path | None, Path | None]) -> Path:
+    models, kept = others
     places = [folder / entry.file]
     if models is not None:
         places += [models / manifest.id / entry.file, models / entry.file]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    earlier = [] if kept is None else _files_kept(kept / manifest.id, entry)
+    try:
+        found = next((place for place in (*places, *earlier) if has_content(place, entry)), None)
+        wrong = None if found else next((place for place in places if place.is_file()), None)
+        digest = _digest_of(wrong) if wrong else ""
+    except OSError as error:
         raise Misconfigured(
-            f"{manifest.id} {manifest.version}: its weights are missing. Get {entry.source} and put it at {places[-1]}"
-        )
-    return found
+            f"{manifest.id} {manifest.version}: weights at {error.filename} cannot be read: {error.strerror}"
+        ) from error
+    if found is not None:
+        return found
+    if models is None:
+        todo = f"put it beside {MANIFEST} as {entry.file}"
+    else:  # of a copy beside it: in the models folder may be what a later version needs
+        is_copy = kept is not None and folder.is_relative_to(kept)
+        todo = f"put it at {places[0] if is_copy else wrong or places[1]}, then restart the node"
+    if any(path.name == Path(entry.file).name and not path.is_relative_to(folder) for path in earlier):
+        todo += " (other versions keep copies of their own)"
+    if wrong is not None:
+        raise _other_content(manifest, entry, digest, f" and {todo}")
+    raise Misconfigured(f"{manifest.id} {manifest.version}: its weights are missing. Get {entry.source} and {todo}")
+
+
+def _files_kept(folder: Path, entry: Weights) -> list[Path]:
+    """What the copies of a package's versions hold besides their manifests; first the files that have its name."""
+    files = [path for path in sorted(folder.glob("[!.]*/**/*")) if path.is_file() and path.name != MANIFEST]
+    return sorted(files, key=lambda path: path.name != Path(entry.file).name)
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verify(manifest: Manifest, entry: Weights, content: bytes) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != entry.sha256:
-        raise Misconfigured(
-            f"{manifest.id} {manifest.version}: {entry.file} has other content than its manifest says (SHA-256 "
-            f"{found[:12]}…, should be {entry.sha256[:12]}…). Get {entry.source}"
-        )
+        raise _other_content(manifest, entry, found)
+
+
+def _other_content(manifest: Manifest, entry: Weights, found: str, more: str = "") -> Misconfigured:
+    return Misconfigured(
+        f"{manifest.id} {manifest.version}: {entry.file} has other content than its manifest says (SHA-256 "
+        f"{found[:12]}…, should be {entry.sha256[:12]}…). Get {entry.source}{more}"
+    )

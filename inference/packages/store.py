@@ -20,7 +20,8 @@ class PackageStore:
     ``packages``: verified packages, ordered by identifier and version. ``faults``: one text for each other one. With
     ``trusted``, a folder of public keys, a package of the models folder must be signed by one of them; what is shipped
     is part of the product and needs no signature. ``kept`` holds copies of what was shipped, for the versions that are
-    nowhere else; only the ledger can tell whether they are what was registered.
+    nowhere else, and for weights that a new version shares with them; only the ledger can tell whether the versions are
+    what was registered.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class PackageStore:
             try:
                 if trusted is not None and not folder.is_relative_to(shipped):
                     _require_signature(folder, trusted)
-                package = open_package(folder, models)
+                package = open_package(folder, models, kept)
                 key = (package.manifest.id, package.manifest.version)
                 if key in found:
                     raise Misconfigured(f"{folder}: package {key[0]} {key[1]} is there twice: remove one of them")
@@ -70,7 +71,7 @@ def _earlier(
         if named in found:
             continue
         try:
-            package = open_package(folder, models)
+            package = open_package(folder, models, kept)
             if (package.manifest.id, package.manifest.version) != named:
                 raise Misconfigured(f"{folder} holds {package.manifest.id} {package.manifest.version}: remove it")
         except Misconfigured as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from inference.monitor.charts import froc_chart, reliability_chart, roc_chart
+from inference.monitor.charts import confusion_chart, froc_chart, reliability_chart, roc_chart
 from inference.monitor.froc import USUAL
 from inference.monitor.rates import Interval
 from inference.training.loop import Epoch
@@ -27,6 +27,9 @@ def figures(history: Sequence[Epoch], choices: Choices, found: Evidence) -> dict
         "froc.svg": froc_chart("Which nodules are found?", found.marked, found.usual, (point, choices.present_from)),
         "reliability.svg": reliability_chart(
             "Do probabilities mean what they say?", found.reliability, found.calibration_error, "candidates"
+        ),
+        "grades.svg": confusion_chart(
+            "Which grade is said?", GRADES, found.grading.confusion, "nodules that were found"
         ),
         "history.svg": _losses(history),
     }
@@ -79,6 +82,7 @@ def written(
         *_linked(pictures, "reliability.svg"),
         "## Grade",
         "\n".join(_grades(choices, found)),
+        *_linked(pictures, "grades.svg"),
         "## Groups",
         "\n".join(_groups(found)),
         "## Training",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from inference.explain.uncertainty import limit_for
 from inference.monitor.calibration import Bin, Platt, Temperature, calibration_error, entropy, reliability
@@ -56,6 +57,7 @@ class Grading:
     kappa: Interval
     malignant: Interval  #: area under the curve, the highest grade against the others
     calibration_error: float
+    confusion: tuple[tuple[int, ...], ...]  #: a row a true grade; columns: what was said, last: nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -170,7 +172,14 @@ def _grading(found: Sequence[Hit], choices: Choices) -> Grading:
         kappa=kappa_interval(said, truth, len(GRADES)),
         malignant=auc_interval(calibrated[:, -1], truth == len(GRADES) - 1),
         calibration_error=calibration_error(likely, right),
+        confusion=_confusion(truth, np.where(answered, said, len(GRADES))),
     )
+
+
+def _confusion(truth: npt.NDArray[np.intp], said: npt.NDArray[np.intp]) -> tuple[tuple[int, ...], ...]:
+    counts = np.zeros((len(GRADES), len(GRADES) + 1), int)
+    np.add.at(counts, (truth, said), 1)
+    return tuple(tuple(map(int, row)) for row in counts)
 
 
 def _groups(cases: Sequence[Case], choices: Choices) -> list[tuple[str, tuple[Group, ...]]]:

@@ -92,6 +92,20 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A place of a table, as dark as its share.
+
+    Places are ticks of two axes whose ticks have names: from below upwards those of the rows, of which the first column
+    belongs to the uppermost.
+    """
+
+    at: Point
+    share: float  #: 0 to 1
+    lines: tuple[str, ...]  #: what stands in it
+    is_framed: bool = False  #: one of those that are hoped for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """Two axes and what lies between them."""
 
@@ -105,6 +119,8 @@ class Chart:
     boxes: tuple[Box, ...] = ()
     dots: tuple[Point, ...] = ()  #: single cases
     marks: tuple[Mark, ...] = ()
+    cells: tuple[Cell, ...] = ()
+    framed: str = ""  #: what cells with a frame are
     counts: tuple[tuple[float, str], ...] = ()  #: how many cases lie above a place of the lower axis
 
 

@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 from textwrap import wrap
 
-from storage.facts.chart import Chart, Mark, Point
+from storage.facts.chart import Cell, Chart, Mark, Point
 from storage.facts.picture import Area, Disc, Picture, Place, Shape, Stroke, Text, Tone
 
 Symbol = Callable[[float], list[Shape]]  #: the sign beside a line of text, by its baseline
 
 WIDTH = 500.0
-_TALL, _ROW = 250.0, 24.0  #: height of a plot; of a row where rows are named
+_TALL, _ROW, _CELL = 250.0, 24.0, 42.0  #: height of a plot; of a row where rows are named; of a row of cells
 _LEFT, _RIGHT, _TOP = 58.0, 18.0, 34.0
 _LETTER = 5.9  #: width of a letter of 11 units, on average; generous, since fonts differ
 _LINE = 15.0  #: from one line of text to the next
 _ASIDE = 132.0  #: to the right of the plot, for the names of levels
 _CLOSE = 16.0  #: marks at less than this from each other have their numbers in a row
 _SYMBOL = 30.0  #: to the left of an entry of the legend
+_DARKEST = 0.5  #: opacity of a cell of share 1: ink stays readable on it
+_NARROWEST = 28.0  #: width of a cell: four digits
+_NAMED = 3  #: lines of a name below a column of cells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ def drawn(chart: Chart) -> Picture:
     """The picture of a chart: title, plot, and what its signs mean below."""
     field = _field(chart)
     shapes: list[Shape] = [*_heading(field), *_frame(field), *_content(field)]
-    foot = field.bottom + 48.0
+    foot = field.bottom + 48.0 + _extra(field)
     for lines, symbol in _legend(chart):
         shapes += symbol(foot)
         shapes += [Text(at=(_LEFT + _SYMBOL, foot + n * _LINE), text=line) for n, line in enumerate(lines)]
@@ -58,18 +61,29 @@ def drawn(chart: Chart) -> Picture:
 
 
 def _field(chart: Chart) -> _Field:
+    top = _TOP + (_LINE if chart.counts or chart.cells else 0.0)
+    row = _CELL if chart.cells else _ROW
+    tall = max(2, len(chart.up.names)) * row if chart.up.names else _TALL
+    right = WIDTH - (_ASIDE if chart.levels else _RIGHT)
+    return _Field(chart=chart, left=_left(chart, right), right=right, top=top, bottom=top + tall)
+
+
+def _left(chart: Chart, right: float) -> float:
+    """Where the plot begins: after the names of its rows, as far as they leave room for it."""
     named = max((len(name) for name in chart.up.names), default=0)
     left = min(220.0, max(_LEFT, 24.0 + named * _LETTER))
-    top = _TOP + (_LINE if chart.counts else 0.0)
-    tall = max(2, len(chart.up.names)) * _ROW if chart.up.names else _TALL
-    right = WIDTH - (_ASIDE if chart.levels else _RIGHT)
-    return _Field(chart=chart, left=left, right=right, top=top, bottom=top + tall)
+    if not chart.cells or _wrapped(chart, right - left) is not None:
+        return left
+    return min(left + 4 * _LETTER, right - _NARROWEST * len(chart.across.names))  # with numbers before the names
 
 
 def _heading(field: _Field) -> Iterator[Shape]:
     yield Text(at=(field.left, 16.0), text=field.chart.title, size=13.0, is_bold=True)
     if field.chart.counts:
         yield Text(at=(field.left - 7.0, field.top - 9.0), text="n", tone=Tone.FAINT, anchor="end")
+    if field.chart.cells:
+        text = _cut(field.chart.up.name, field.left)
+        yield Text(at=(field.left - 7.0, field.top - 9.0), text=text, tone=Tone.FAINT, anchor="end")
     for place, text in field.chart.counts:
         x, _ = field.place((place, field.chart.up.high))
         yield Text(at=(x, field.top - 9.0), text=text, tone=Tone.FAINT, anchor="middle")
@@ -77,21 +91,57 @@ def _heading(field: _Field) -> Iterator[Shape]:
 
 def _frame(field: _Field) -> Iterator[Shape]:
     chart = field.chart
-    for tick, name in chart.up.named():
+    rows, below = _names(field)
+    for (tick, _), name in zip(chart.up.named(), rows, strict=True):
         x, y = field.place((chart.across.low, tick))
-        yield Stroke(places=((x, y), (field.right, y)), tone=Tone.LINE, width=1.0)
+        if not chart.cells:
+            yield Stroke(places=((x, y), (field.right, y)), tone=Tone.LINE, width=1.0)
         yield Text(at=(x - 7.0, y + 4.0), text=_cut(name, field.left - 20.0), anchor="end")
-    for tick, name in chart.across.named():
+    for (tick, _), lines in zip(chart.across.named(), below, strict=True):
         x, y = field.place((tick, chart.up.low))
-        yield Stroke(places=((x, y), (x, field.top)), tone=Tone.LINE, width=1.0)
-        yield Text(at=(x, y + 16.0), text=name, anchor="middle")
-    corner = (field.left, field.bottom)
-    yield Stroke(places=((field.left, field.top), corner, (field.right, field.bottom)), tone=Tone.FAINT, width=1.0)
+        if not chart.cells:
+            yield Stroke(places=((x, y), (x, field.top)), tone=Tone.LINE, width=1.0)
+        for number, line in enumerate(lines):
+            yield Text(at=(x, y + 16.0 + number * _LINE), text=line, anchor="middle")
+    if not chart.cells:
+        corner = (field.left, field.bottom)
+        yield Stroke(places=((field.left, field.top), corner, (field.right, field.bottom)), tone=Tone.FAINT, width=1.0)
     middle = (field.left + field.right) / 2
-    yield Text(at=(middle, field.bottom + 32.0), text=chart.across.name, anchor="middle")
+    yield Text(at=(middle, field.bottom + 32.0 + _extra(field)), text=chart.across.name, anchor="middle")
     if not chart.up.names:
         at = (16.0, (field.top + field.bottom) / 2)
         yield Text(at=at, text=chart.up.name, anchor="middle", is_turned=True)
+
+
+def _names(field: _Field) -> tuple[list[str], list[list[str]]]:
+    """What stands beside the rows from below, and the lines below each column.
+
+    Names of cells that do not fit below the columns stand beside the rows alone, with numbers for both.
+    """
+    chart = field.chart
+    rows, below = ([name for _, name in axis.named()] for axis in (chart.up, chart.across))
+    if not chart.cells:
+        return rows, [[name] for name in below]
+    lines = _wrapped(chart, field.right - field.left)
+    if lines is not None:
+        return rows, lines
+    numbered = [f"{len(rows) - n}  {name}" for n, name in enumerate(rows)]
+    further = [[_cut(name, _NARROWEST)] for name in below[len(rows) :]]
+    return numbered, [*([str(n)] for n in range(1, len(rows) + 1)), *further]
+
+
+def _wrapped(chart: Chart, width: float) -> list[list[str]] | None:
+    """The lines below each column of cells; None where a word is too long, or a name has too many."""
+    names = chart.across.names
+    letters = max(1, int((width / len(names) - 6.0) / _LETTER))
+    lines = [wrap(name, letters, break_long_words=False, break_on_hyphens=False) or [""] for name in names]
+    fits = all(len(one) <= _NAMED and max(map(len, one)) <= letters for one in lines)
+    return lines if fits else None
+
+
+def _extra(field: _Field) -> float:
+    """What names of several lines take below the plot."""
+    return _LINE * (max(len(lines) for lines in _names(field)[1]) - 1)
 
 
 def _content(field: _Field) -> Iterator[Shape]:
@@ -108,10 +158,30 @@ def _content(field: _Field) -> Iterator[Shape]:
         yield Stroke(places=(*outline, outline[0]), tone=Tone.FIRST, width=1.0)
         x, _ = field.place((box.median, box.row))
         yield Stroke(places=((x, y - 8.0), (x, y + 8.0)), tone=Tone.FIRST, width=2.2)
+    for cell in chart.cells:
+        yield from _cell(field, cell)
     for point in chart.dots:
         yield Disc(at=field.place(point), radius=2.6, tone=Tone.FIRST, opacity=0.7)
     for mark in chart.marks:
         yield from _marked(field, mark)
+
+
+def _cell(field: _Field, cell: Cell) -> Iterator[Shape]:
+    x, y = field.place(cell.at)
+    wide = (field.right - field.left) / len(field.chart.across.names) / 2 - 1.5
+    tall = (field.bottom - field.top) / len(field.chart.up.names) / 2 - 1.5
+    outline = ((x - wide, y - tall), (x + wide, y - tall), (x + wide, y + tall), (x - wide, y + tall))
+    if cell.share > 0:
+        yield Area(outline=outline, tone=Tone.FIRST, opacity=_DARKEST * cell.share)
+    yield _framing(outline) if cell.is_framed else Stroke(places=(*outline, outline[0]), tone=Tone.LINE, width=1.0)
+    first = y + 4.0 - (len(cell.lines) - 1) * _LINE / 2
+    for number, line in enumerate(cell.lines):
+        size = 12.0 if number == 0 else 10.0
+        yield Text(at=(x, first + number * _LINE), text=line, size=size, anchor="middle", is_bold=number == 0)
+
+
+def _framing(outline: Sequence[Place]) -> Stroke:
+    return Stroke(places=(*outline, outline[0]), tone=Tone.SECOND, width=2.0)
 
 
 def _tone(is_dashed: bool) -> Tone:
@@ -171,6 +241,8 @@ def _symbol(kind: str, number: int, baseline: float) -> list[Shape]:
     if kind == "band":
         corners = ((left, y - 5.0), (right, y - 5.0), (right, y + 5.0), (left, y + 5.0))
         return [Area(outline=corners, tone=Tone.FIRST, opacity=0.16)]
+    if kind == "frame":
+        return [_framing(((left, y - 5.0), (right, y - 5.0), (right, y + 5.0), (left, y + 5.0)))]
     if kind == "mark":
         shown = Text(at=(right - 4.0, baseline), text=str(number), tone=Tone.SECOND, size=12.0, is_bold=True)
         return [Disc(at=(left + 6.0, y), radius=5.0, tone=Tone.SECOND), shown]
@@ -186,6 +258,8 @@ def _legend(chart: Chart) -> Iterator[tuple[list[str], Symbol]]:
     for band in chart.bands:
         if band.name:
             yield wrap(band.name, width), partial(_symbol, "band", 0)
+    if chart.framed:
+        yield wrap(chart.framed, width), partial(_symbol, "frame", 0)
     for number, mark in enumerate((one for one in chart.marks if one.name), 1):
         yield wrap(mark.name, width), partial(_symbol, "mark", number)
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from inference.algorithms.brain import extract
 from inference.algorithms.brain_checks import Evidence, agreement, doubt
 from inference.algorithms.networks import device_of
 from inference.imaging.volume import Volume, load
-from inference.packages.package import Package
+from inference.packages.package import Package, open_package
 from inference.runtime import Runtime
-from storage.facts.errors import Misconfigured
+from storage.facts.errors import Misconfigured, Rejected
 from tests.inference.series import BRAIN, head, write
 
 
@@ -49,6 +53,31 @@ def test_the_orientation_of_the_slices_does_not_matter(volume: Volume, small_bra
     assert axial.mask is not None
     assert turned.mask is not None
     np.testing.assert_array_equal(turned.mask[::-1].transpose(1, 2, 0), axial.mask)
+
+
+class Torn(torch.nn.Module):
+    """Marks what is bright, but has no number for the top of the head."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        marked = (image > 0.7).float()
+        torn = torch.where(torch.arange(image.shape[-1]) > 215, torch.nan, marked)
+        return torch.cat([1 - marked, torn], dim=1)
+
+
+def test_a_network_without_a_number_somewhere_is_not_believed_elsewhere(
+    volume: Volume, small_brain: Package, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(small_brain.folder, tmp_path / "brain-t1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Torn()).save(str(folder / "model.pt"))
+    manifest = (folder / "model.toml").read_text(encoding="utf-8")
+    pinned = next(entry.sha256 for entry in small_brain.manifest.weights if entry.file == "model.pt")
+    digest = hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()
+    (folder / "model.toml").write_text(manifest.replace(pinned, digest), encoding="utf-8")
+
+    with pytest.raises(Rejected, match="no numbers"):
+        extract(volume, open_package(folder), Runtime(device="cpu"))
 
 
 @pytest.mark.parametrize(

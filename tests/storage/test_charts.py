@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from storage.facts.chart import Axis, Band, Box, Chart, Curve, Level, Mark, axis_over, share_axis
-from storage.facts.picture import ON_PAPER, Disc, Picture, Stroke, Text, Tone, svg
+from storage.facts.chart import Axis, Band, Box, Cell, Chart, Curve, Level, Mark, axis_over, share_axis
+from storage.facts.picture import ON_PAPER, Area, Disc, Picture, Stroke, Text, Tone, svg
 from storage.facts.plotting import drawn
 from storage.facts.wire import from_json, to_json
 
@@ -55,6 +55,20 @@ def overlapping(picture: Picture) -> list[tuple[str, str]]:
     ]
 
 
+def table(rows: tuple[str, ...], columns: tuple[str, ...], **more: object) -> Chart:
+    """Cells of which each is darker than the one before."""
+
+    def named(names: tuple[str, ...]) -> Axis:
+        return Axis(name="n", low=-0.5, high=len(names) - 0.5, ticks=tuple(map(float, range(len(names)))), names=names)
+
+    number = len(rows) * len(columns)
+    cells = tuple(
+        Cell(at=(float(k % len(columns)), float(k // len(columns))), share=k / number, lines=("1000", "100%"))
+        for k in range(number)
+    )
+    return Chart(title="Table", across=named(columns), up=named(rows), cells=cells, **more)  # type: ignore[arg-type]
+
+
 def test_a_point_lies_where_the_ticks_say() -> None:
     picture = drawn(Chart(title="", across=share_axis("x"), up=share_axis("y"), dots=((0.4, 0.8),)))
     names = {(one.text, one.anchor): one.at for one in picture.shapes if isinstance(one, Text)}
@@ -76,6 +90,42 @@ def test_no_word_lies_on_another_or_outside() -> None:
                 assert 0 <= top < bottom <= picture.height
                 assert left >= -2
                 assert right <= picture.width
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("A", "B"),
+        ("Benign appearance", "Indeterminate appearance", "Malignant appearance"),
+        tuple(f"A class of quite a long name {n} (n = 1000)" for n in range(10)),
+    ],
+)
+def test_cells_lie_under_their_columns_and_beside_their_rows(names: tuple[str, ...]) -> None:
+    chart = table(names, (*(name.partition(" (n")[0] for name in reversed(names)), "none"), framed="true", note="All.")
+    picture = drawn(chart)
+    assert overlapping(picture) == []
+    assert all(extent(one)[0] >= -2 and extent(one)[2] <= picture.width for one in picture.shapes if type(one) is Text)
+
+    areas = [one for one in picture.shapes if isinstance(one, Area)]
+    assert [one.opacity for one in areas] == sorted(one.opacity for one in areas)
+    assert len(areas) == len(chart.cells) - 1, "nothing is not dark"
+    assert max(one.opacity for one in areas) <= 0.5, "ink is readable on it"
+    inside = [one for one in picture.shapes if isinstance(one, Text) and one.text == "1000"]
+    (none,) = [one for one in picture.shapes if isinstance(one, Text) and one.text == "none"]
+    assert inside[len(names)].at[0] == pytest.approx(none.at[0])
+    below = [one for one in picture.shapes if isinstance(one, Text) and one.anchor == "end"]
+    assert [round(inside[row * (len(names) + 1)].at[1]) for row in range(len(names))] == pytest.approx(
+        [round(one.at[1]) for one in below if one.text != "n"], abs=10
+    )
+
+
+def test_names_that_do_not_fit_below_their_column_are_numbered_alike_on_both_sides() -> None:
+    names = ("Two heterogeneouslydense", "One heterogeneouslydense")
+    texts = [one.text for one in drawn(table(names, (*reversed(names), *"abcdef"))).shapes if isinstance(one, Text)]
+    assert "1  One heterogeneouslydense" in texts
+    assert "2  Two heterogeneouslydense" in texts
+    assert {"1", "2", "a"} <= set(texts)
+    assert texts.index("1") < texts.index("2") < texts.index("a")
 
 
 def test_marks_at_one_place_have_numbers_beside_each_other() -> None:
@@ -113,6 +163,8 @@ def test_a_chart_is_well_formed_and_nothing_in_it_is_markup() -> None:
 
 def test_a_chart_comes_back_from_json() -> None:
     assert from_json(Chart, to_json(full(marks=()))) == full(marks=())
+    cells = table(("A", "B"), ("B", "A"), framed="true")
+    assert from_json(Chart, to_json(cells)) == cells
     assert from_json(Chart, {"title": "", "across": to_json(share_axis("x")), "up": to_json(share_axis("y"))}) == Chart(
         title="", across=share_axis("x"), up=share_axis("y")
     )

@@ -12,6 +12,7 @@ from inference.bringing.validation.observing import Graded
 from inference.bringing.validation.result import Case, Result, Table, by_groups, facts, said
 from inference.bringing.validation.targets import Target
 from inference.monitor.calibration import calibration_error
+from inference.monitor.charts import confusion_chart
 from inference.monitor.rates import wilson
 from inference.monitor.roc import kappa_interval
 from inference.packages.outputs import GradeEntry
@@ -45,7 +46,9 @@ def judge(target: Target, cases: Sequence[Case[Graded]]) -> Result:
     summary = f"right in {said(numbers['accuracy'])} of {len(answered)} graded series, of {len(seen)}"
     claims = beside(entry.source, entry.metrics, [("right", numbers["accuracy"], entry.metrics.accuracy)])
     tables = (facts(rows), *claims, _table(entry, numbers["confusion"]), by_groups(cases, "right", _right))
-    return Result(target=target, cases=len(cases), summary=summary, numbers=numbers, tables=tables)
+    shown = confusion_chart(f"What was said: {target.name}", _names(entry), numbers["confusion"])
+    charts = () if shown is None else (shown,)
+    return Result(target=target, cases=len(cases), summary=summary, numbers=numbers, tables=tables, charts=charts)
 
 
 def _confusion(seen: Sequence[Graded], classes: int) -> list[list[int]]:
@@ -58,9 +61,13 @@ def _confusion(seen: Sequence[Graded], classes: int) -> list[list[int]]:
 
 
 def _table(entry: GradeEntry, confusion: Sequence[Sequence[int]]) -> Table:
-    names = [code.meaning for code in entry.classes]
+    names = _names(entry)
     rows = tuple((name, *map(str, counts)) for name, counts in zip(names, confusion, strict=True))
     return Table(title="What was said", heads=("truth", *(f"said {name}" for name in names), "nothing"), rows=rows)
+
+
+def _names(entry: GradeEntry) -> list[str]:
+    return [code.meaning for code in entry.classes]
 
 
 def _right(group: Sequence[Graded]) -> tuple[int, str]:

@@ -118,12 +118,16 @@ def test_grades_are_counted_where_they_are_given(tmp_path: Path, marks: Package)
         f"{series(tmp_path / 'cases', str(number), voxels_of(classes=classes))},density,{true}"
         for number, (classes, true) in enumerate(cases)
     ]
-    numbers = of(report(tmp_path, marks, lines), "density")["numbers"]
+    found = of(report(tmp_path, marks, lines), "density")
+    numbers = found["numbers"]
 
     assert numbers["answered"]["value"] == pytest.approx(3 / 4)
     assert numbers["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-6)
     assert numbers["confusion"] == [[1, 0, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]]
     assert numbers["kappa"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    (chart,) = found["charts"]
+    assert chart["across"]["names"] == ["low", "middle", "high", "none"]
+    assert [cell["lines"][0] for cell in chart["cells"]] == ["1", "0", "0", "1", "0", "1", "1", "0", "0", "0", "0", "0"]
 
 
 def test_measurements_have_a_bias_and_limits_of_agreement(tmp_path: Path, marks: Package) -> None:

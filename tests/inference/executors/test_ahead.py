@@ -12,15 +12,19 @@ from pathlib import Path
 
 import pytest
 from pydicom.uid import JPEGLSLossless
+from sqlalchemy import event
 
+from inference.arriving import LedgerArrivals
 from inference.executors import ahead, vitals
 from inference.executors.ahead import COMMAND, Ahead, Plan
 from inference.imaging.native import place_of
+from inference.worker import Worker
 from storage.facts.arrival import Arrival
 from storage.facts.errors import Transient
 from storage.facts.prediction import Status
 from storage.facts.study import Instance
 from storage.facts.task import Kind, Next
+from storage.ledger import Ledger
 from tests import builders
 from tests.inference.executors.rig import SLICES, Rig
 from tests.inference.imaging.test_decoded import spoil
@@ -35,6 +39,9 @@ class Here:
     there: dict[str, list[Path]] = field(default_factory=dict)
     unsuitable: set[str] = field(default_factory=set)
     down: bool = False
+
+    def news(self, since: int | None) -> tuple[int, Collection[str]]:
+        return (since or 0) + 1, list(self.there)
 
     def awaited(self) -> Collection[str]:
         if self.down:
@@ -173,6 +180,87 @@ def test_decoders_end_when_there_is_nothing_to_do_and_with_their_worker(
     decoder.end()
 
 
+@contextmanager
+def asked(ledger: Ledger) -> Iterator[list[tuple[str, str]]]:
+    """The questions that the database is asked meanwhile, and what they are asked about."""
+    found: list[tuple[str, str]] = []
+
+    def note(*given: object) -> None:
+        if given[2] != "BEGIN":
+            found.append((str(given[2]), str(given[3])))
+
+    event.listen(ledger._engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(ledger._engine, "before_cursor_execute", note)
+
+
+def test_a_look_costs_one_small_question_while_nothing_happens_and_misses_nothing(rig: Rig) -> None:
+    rig.package("model")
+    worker = Worker(rig.config(), rig.ledger)
+    worker.register()
+    arrivals = LedgerArrivals(rig.ledger, worker._packages)
+    made = Ahead(Plan(folder=rig.ledger.data / "run" / "decoded", number=1, arrivals=arrivals))
+    folder = rig.ledger.data / "instances"
+    one, other = compressed(folder, "1.9.7"), compressed(folder, "1.9.8")
+    for paths in (one, other):
+        receive(rig.ledger, paths[0])
+
+    made._look()
+    assert made._queue == {"1.9.7": one[:1], "1.9.8": other[:1]}
+
+    with asked(rig.ledger) as questions:
+        for _ in range(10):
+            made._look()
+    assert len(questions) == 10
+    assert all("FROM audit_head" in statement for statement, _ in questions), "a row each"
+
+    receive(rig.ledger, other[1])
+    with asked(rig.ledger) as questions:
+        made._look()
+    assert made._queue == {"1.9.7": one[:1], "1.9.8": other[:2]}
+    (about,) = [about for statement, about in questions if "FROM instance" in statement]
+    assert "1.9.8" in about
+    assert "1.9.7" not in about, "nothing came of it"
+
+    with rig.ledger.begin("receive") as tx:
+        task = tx.queue.claim([Kind.ASSEMBLE], 30)
+        assert task is not None
+        tx.queue.finish(task)
+    made._look()
+    assert list(made._queue) == ["1.9.8"], "nobody waits for the other any more"
+
+
+def test_a_series_that_could_not_be_judged_is_asked_about_again_though_nothing_is_new(rig: Rig) -> None:
+    rig.package("model")
+    worker = Worker(rig.config(), rig.ledger)
+    worker.register()
+    made = Ahead(
+        Plan(folder=rig.ledger.data / "decoded", number=1, arrivals=LedgerArrivals(rig.ledger, worker._packages))
+    )
+    path, late = (rig.ledger.data / "instances" / uid / "0.dcm" for uid in ("1.9.7", "1.9.8"))
+    compressed(rig.ledger.data / "instances", "1.9.7", 2)
+    receive(rig.ledger, path)
+    receive(rig.ledger, late)
+    made._look()
+    assert made._queue == {"1.9.7": [path]}
+
+    compressed(rig.ledger.data / "instances", "1.9.8", 1)
+    receive(rig.ledger, path.with_name("1.dcm"))
+    made._look()
+    assert made._queue == {"1.9.7": [path, path.with_name("1.dcm")], "1.9.8": [late]}
+
+
+def receive(ledger: Ledger, path: Path) -> None:
+    """As the index does."""
+    with ledger.begin("receive") as tx:
+        came = arrival(path)
+        tx.studies.record([came])
+        uid, study = came.instance.series_uid, came.instance.study_uid
+        tx.queue.enqueue(Next(kind=Kind.ASSEMBLE, key=uid, series_uid=uid, study_uid=study))
+
+
 def test_a_run_uses_what_was_decoded_while_its_series_arrived(rig: Rig) -> None:
     rig.package("model")
     paths = [rig.ledger.data / "instances" / "1.9.7" / f"{number}.dcm" for number in range(SLICES)]
@@ -181,9 +269,7 @@ def test_a_run_uses_what_was_decoded_while_its_series_arrived(rig: Rig) -> None:
     folder = rig.ledger.data / "run" / "decoded"
     with rig.working():
         for path in paths:
-            with rig.ledger.begin("receive") as tx:
-                tx.studies.record([arrival(path)])
-                tx.queue.enqueue(Next(kind=Kind.ASSEMBLE, key="1.9.7", series_uid="1.9.7", study_uid="1.8.7"))
+            receive(rig.ledger, path)
             wait(lambda path=path: there(folder, [path]))  # type: ignore[misc]
             spoil(path)
         with rig.ledger.begin("receive") as tx:
@@ -200,12 +286,14 @@ def test_a_run_uses_what_was_decoded_while_its_series_arrived(rig: Rig) -> None:
 
 def arrival(path: Path) -> Arrival:
     """As the index tells of it."""
+    series = path.parent.name
+    number = series.rpartition(".")[2]
     instance = Instance(
-        sop_instance_uid=f"1.2.{path.stem}.7",
+        sop_instance_uid=f"1.2.{path.stem}.{number}",
         sop_class_uid=builders.CT,
         transfer_syntax_uid=JPEGLSLossless,
-        series_uid="1.9.7",
-        study_uid="1.8.7",
+        series_uid=series,
+        study_uid=f"1.8.{number}",
         path=str(path.relative_to(path.parents[2])),
         size=1,
         digest="00",

@@ -109,3 +109,18 @@ def test_a_rescale_of_a_frame_that_cannot_be_read_is_refused(tmp_path: Path, sop
     assert caught.value.reason.code.value == "110521"
     assert "geometry" in caught.value.reason.text
     assert "Doe" not in caught.value.reason.text
+
+
+@pytest.mark.parametrize("sop_class", [builders.CT, builders.MR])
+def test_slices_that_lost_their_rescale_are_not_mixed_with_others(tmp_path: Path, sop_class: str) -> None:
+    datasets = classic(frames(np.ones((5, 4, 5), np.int16), PLACE), sop_class, RescaleSlope=2, RescaleIntercept=-1024)
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        del datasets[3][keyword]
+
+    with pytest.raises(Irregular, match="1 of 5 images state no rescale"):
+        load(write(tmp_path / "some", datasets))
+
+    for dataset in datasets:
+        for keyword in ("RescaleSlope", "RescaleIntercept"):
+            dataset.pop(keyword, None)
+    assert load(write(tmp_path / "none", datasets)).voxels.max() == 1

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from inference.imaging.volume import Volume, load
 from tests.inference.imaging.making import FRAME_TYPES, Groups, Place, classic, enhanced, frames, turned
@@ -29,6 +30,7 @@ PLACES = st.builds(
     ANGLES, st.tuples(*[st.floats(-300, 300)] * 3), LENGTH, st.sampled_from([1, -1]), LENGTH, LENGTH,
 )  # fmt: skip
 SHAPES = st.tuples(st.integers(3, 7), st.integers(2, 6), st.integers(2, 6))
+SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 MARKED = 3000  #: brighter than all else
 
 
@@ -75,9 +77,12 @@ def test_a_marker_lies_where_the_standard_says_in_any_orientation_order_and_spac
 
 
 @settings(max_examples=40, deadline=None)
-@given(PLACES, SHAPES, st.randoms(use_true_random=False), st.sampled_from(sorted(FRAME_TYPES)), st.data())
+@given(
+    PLACES, SHAPES, st.randoms(use_true_random=False), st.sampled_from(sorted(FRAME_TYPES)), st.sampled_from(SYNTAXES),
+    st.data(),
+)  # fmt: skip
 def test_frames_of_an_enhanced_object_lie_where_the_standard_says(
-    place: Place, shape: tuple[int, int, int], order: random.Random, sop_class: str, data: st.DataObject
+    place: Place, shape: tuple[int, int, int], order: random.Random, sop_class: str, syntax: str, data: st.DataObject
 ) -> None:
     marker = [data.draw(st.integers(0, size - 1)) for size in shape]
 
@@ -87,6 +92,7 @@ def test_frames_of_an_enhanced_object_lie_where_the_standard_says(
     images = frames(voxels_of(shape, marker), place, rescaled)
     order.shuffle(images)
     dataset = enhanced(images, sop_class)
+    dataset.file_meta.TransferSyntaxUID = syntax
 
     volume = loaded([dataset])
 

@@ -7,7 +7,15 @@ import pytest
 
 from inference.bringing.validation.measuring import agreement
 from inference.monitor.calibration import calibration_error, reliability
-from inference.monitor.charts import difference_chart, froc_chart, overlap_chart, reliability_chart, roc_chart
+from inference.monitor.charts import (
+    MOST_CLASSES,
+    confusion_chart,
+    difference_chart,
+    froc_chart,
+    overlap_chart,
+    reliability_chart,
+    roc_chart,
+)
 from inference.monitor.froc import USUAL, Candidate, Marked, sensitivity_interval
 from inference.monitor.rates import Z_PAIR, wilson
 from inference.monitor.roc import auc, auc_interval, operating
@@ -141,3 +149,34 @@ def test_every_structure_has_a_row_of_its_own() -> None:
     assert sorted(x for x, y in chart.dots if round(y) == 2) == sorted(rows["Liver"])
     assert len(chart.dots) == 8
     assert overlap_chart("Dice", {}) is None
+
+
+def test_a_confusion_shows_every_case_once_and_rows_make_a_whole() -> None:
+    counts = np.random.default_rng(7).integers(0, 30, (4, 5))
+    counts[2] = 0
+    chart = confusion_chart("Density", ["A", "B", "C", "D"], counts.tolist())
+    assert chart is not None
+    shown = {cell.at: cell for cell in chart.cells}
+    assert len(shown) == 20
+    rows = {name.partition(" ")[0]: row for row, name in zip(chart.up.ticks, chart.up.names, strict=True)}
+    columns = dict(zip(chart.across.names, chart.across.ticks, strict=True))
+    for row, true in enumerate("ABCD"):
+        cells = [shown[columns[said], rows[true]] for said in (*"ABCD", "none")]
+        assert [int(cell.lines[0]) for cell in cells] == counts[row].tolist()
+        assert [cell.is_framed for cell in cells] == [row == k for k in range(5)]
+        total = counts[row].sum()
+        assert sum(cell.share for cell in cells) == pytest.approx(1.0 if total else 0.0)
+        assert [cell.lines[1:] for cell in cells] == [(f"{n / total:.0%}",) if n else () for n in counts[row]]
+        assert f"{true} (n = {total})" in chart.up.names
+    assert rows["A"] > rows["D"], "the first class is the uppermost, as in the table"
+    assert f"{counts.sum()} series" in chart.note
+
+
+def test_a_confusion_has_a_column_for_nothing_only_where_nothing_was_said() -> None:
+    chart = confusion_chart("Grade", ["no", "yes"], [[3, 1, 0], [0, 2, 0]], "nodules")
+    assert chart is not None
+    assert chart.across.names == ("no", "yes")
+    assert len(chart.cells) == 4
+    assert confusion_chart("Grade", ["no", "yes"], [[0, 0, 0], [0, 0, 0]]) is None
+    many = MOST_CLASSES + 1
+    assert confusion_chart("Grade", ["x"] * many, np.ones((many, many + 1), int).tolist()) is None

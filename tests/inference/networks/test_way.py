@@ -81,6 +81,18 @@ def test_a_marker_comes_back_to_its_place_in_the_patient(
     assert np.linalg.norm((returned - here)[:3]) < 0.5 * max(*spacing, *wanted)
 
 
+def test_a_second_resampling_starts_from_what_voxels_measure_and_not_from_what_was_wanted_of_them() -> None:
+    volume = volume_of(np.zeros((5, 4, 4), np.int16), (3.0, 1.0, 1.0))
+    steps = [
+        {"do": "resample", "spacing": [4.0, 0, 0]},
+        {"do": "resample", "spacing": [0.5, 0, 0], "extent": "centres"},
+    ]
+
+    way = prepare(volume, network_of(prepare=steps), CPU).way
+
+    assert np.linalg.norm(way.affine(volume.affine)[:3, 0]) == pytest.approx(0.5)  # in between 15 mm were 4 voxels
+
+
 def test_the_steps_of_a_standard_axial_series_are_those_of_a_reference() -> None:
     voxels = np.random.default_rng(1).integers(-1000, 1000, (6, 8, 10)).astype(np.int16)
     network = network_of(

@@ -127,7 +127,7 @@ def test_the_report_shows_the_figures_that_there_are(made: Path) -> None:
     linked = re.findall(r"\]\((\w+\.svg)\)", (folder / "report.md").read_text(encoding="utf-8"))
 
     assert sorted(linked) == sorted(path.name for path in folder.glob("*.svg"))
-    assert {"froc.svg", "reliability.svg", "history.svg"} <= set(linked)
+    assert {"froc.svg", "reliability.svg", "grades.svg", "history.svg"} <= set(linked)
     assert "reported from" in (folder / "froc.svg").read_text(encoding="utf-8")
 
 
