@@ -43,6 +43,7 @@ APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 _P_DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = 4, 5, 6, 7
 _PDV = struct.Struct(">BxLLBB")
+_PDV_ITEM = struct.Struct(">LBB")
 BUFFER_BYTES = 1 << 18  #: what is handed to the operating system at once
 SMALL_BYTES = 1 << 16  #: up to here a file is read and sent in one piece with its command
 MESSAGE_BYTES = 1 << 24  #: longest data set taken in an answer
@@ -107,6 +108,7 @@ class Association:
         self._message_id = 0
         self._fragment = 0
         self._buffer = bytearray()
+        self._rest = memoryview(b"")  #: of the last PDU, behind a message that ended in it
         self._link = Link(destination)
         with ExitStack() as undone:
             undone.callback(self._link.close)
@@ -156,10 +158,9 @@ class Association:
             self._message_id = self._message_id % 0xFFFF + 1
             complete[command.MESSAGE_ID] = self._message_id
         complete[command.DATA_SET_TYPE] = command.A_DATA_SET if body else command.NO_DATA_SET
-        head = command.encode(complete)
-        pdu = _PDV.pack(_P_DATA, len(head) + 6, len(head) + 2, context.context_id, 3) + head
+        head = self._command(context, command.encode(complete))
         try:
-            self._stream(context, pdu, body)
+            self._stream(context, head, body)
         except Lost:
             self._say_why()
             raise
@@ -168,25 +169,29 @@ class Association:
     def receive(self, seconds: float) -> Message | None:
         """The next message; None when the peer asked for release. Raises Transient, as Silent when nothing comes."""
         parts: dict[int, bytearray] = {1: bytearray(), 0: bytearray()}
-        while True:
+        while (message := self._collect(parts)) is None:
             kind, data = self._link.receive(seconds)
             if kind == _RELEASE_RQ:
                 self._link.send(struct.pack(">BxLL", _RELEASE_RP, 4, 0))
                 return None
             if kind != _P_DATA:
                 raise self._unexpected(kind, data)
-            message = self._collect(data, parts)
-            if message is not None:
-                return message
+            self._rest = memoryview(data)
+        return message
 
-    def _collect(self, pdu: bytes, parts: dict[int, bytearray]) -> Message | None:
-        """Add the fragments of one P-DATA-TF; the message, when it is whole (PS3.8 E.2)."""
-        at = 0
-        while at + 6 <= len(pdu):
-            length, context_id, control = struct.unpack_from(">LBB", pdu, at)
+    def _collect(self, parts: dict[int, bytearray]) -> Message | None:
+        """Add the fragments of the P-DATA-TF at hand; the message, when it is whole (PS3.8 E.2).
+
+        What follows a message in its PDU is the next one's: PS3.8 E.1 forbids it, but to drop it would lose an answer.
+        """
+        pdu = self._rest
+        while pdu:
+            length, context_id, control = _PDV_ITEM.unpack_from(pdu) if len(pdu) >= 6 else (0, 0, 0)
+            if not 2 <= length <= len(pdu) - 4:
+                raise Transient(f"{self.destination} sent a fragment that does not fit its PDU: look into its log")
             part = parts[control & 1]
-            part += pdu[at + 6 : at + 4 + length]
-            at += 4 + max(length, 2)
+            part += pdu[6 : 4 + length]
+            self._rest = pdu = pdu[4 + length :]
             if len(part) > MESSAGE_BYTES:
                 raise Transient(f"{self.destination} sent an endless message: look into its log")
             if control & 2:
@@ -227,10 +232,23 @@ class Association:
                 code = 2 if result is None or result.result is None else result.result
                 self.refused[proposal] = CONTEXT_RESULTS.get(code, CONTEXT_RESULTS[2])
 
+    def _command(self, context: Context, raw: bytes) -> bytes:
+        """A command set in PDUs that the peer can take: nearly always one."""
+        most = self._fragment
+        pieces = [raw[at : at + most] for at in range(0, len(raw), most)]
+        ends = [1] * (len(pieces) - 1) + [3]
+        return b"".join(
+            _PDV.pack(_P_DATA, len(piece) + 6, len(piece) + 2, context.context_id, control) + piece
+            for piece, control in zip(pieces, ends, strict=True)
+        )
+
     def _stream(self, context: Context, head: bytes, body: Body | None) -> None:
         """The command, then the data set in fragments that the peer can take, several to a send."""
         if body is None:
             self._link.send(head)
+            return
+        if not body.size:
+            self._link.send(head + _PDV.pack(_P_DATA, 6, 2, context.context_id, 2))
             return
         if body.source is None and body.size > SMALL_BYTES and self._link.plain:
             self._stream_file(context, head, body)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydicom import dcmread, dcmwrite
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Body
 from dicom_node.deliver.destination import Outgoing
@@ -30,8 +30,8 @@ def transfer_syntaxes(file: Outgoing) -> tuple[str, ...]:
 
 #: What pydicom raises on a data set that it cannot read or write.
 UNREADABLE = (
-    InvalidDicomError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, NotImplementedError,
-    RecursionError,
+    InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
+    ArithmeticError, NotImplementedError, RecursionError, struct.error,
 )  # fmt: skip
 
 

@@ -112,6 +112,11 @@ class Intake:
         self._sink: Sink | None = None
         self._status: Status | None = None
 
+    @property
+    def may_pause(self) -> bool:
+        """Whether ``write`` may sleep, as its peer has a rate to keep to."""
+        return self._allowance is not None and self._allowance.paced
+
     def open(self, incoming: Incoming) -> None:
         """Make room for the object."""
         request = self._request

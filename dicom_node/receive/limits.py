@@ -27,6 +27,11 @@ class Allowance:
         self._day, self._today = 0, 0
         self._debt_until = 0.0  # when what was sent so far is paid for at the allowed rate
 
+    @property
+    def paced(self) -> bool:
+        """Whether the peer has a rate, and ``spend`` may hold it back."""
+        return self._rate > 0
+
     def forbids(self, sop_class: str, transfer_syntax: str) -> str | None:
         """Why no such object is ever taken, None when it is. By DIMSE none comes: nothing else was negotiated."""
         if self.peer.sop_classes and sop_class not in self.peer.sop_classes:

@@ -18,7 +18,7 @@ from python_multipart.multipart import MultipartParser
 from dicom_node.deliver.body import UNREADABLE
 from dicom_node.receive import head
 from dicom_node.receive.intake import CANNOT_UNDERSTAND, DOES_NOT_MATCH, SUCCESS, Desk, Intake, Request
-from dicom_node.receive.landing import Origin
+from dicom_node.receive.landing import UID, Origin
 from storage.facts.errors import Rejected
 
 META_BYTES = 64 * 1024  #: longest preamble with file meta information that is read
@@ -124,6 +124,7 @@ class _Part:
         self._request: Request | None = None
         self._intake: Intake | None = None
         self._status: int | None = None if known else CANNOT_UNDERSTAND
+        self._enough = head.HEAD_BYTES  #: to be held before it is looked for the study
 
     def write(self, data: memoryview) -> None:
         if self._status is not None:
@@ -134,12 +135,12 @@ class _Part:
         self._held += data
         if self._request is None:
             self._read_meta()
-        if self._request is not None and (self._study is None or len(self._held) >= head.HEAD_BYTES):
+        if self._request is not None and (self._study is None or len(self._held) >= self._enough):
             self._open()
 
     def close(self) -> Stored:
         if self._status is None and self._request is not None and self._intake is None:
-            self._open()
+            self._open(whole=True)
         if self._status is None:
             self._status = CANNOT_UNDERSTAND if self._intake is None else self._intake.finish().code
         request = self._request
@@ -177,6 +178,8 @@ class _Part:
             syntax = str(found.TransferSyntaxUID)
         except UNREADABLE:
             return None
+        if not UID.fullmatch(syntax):
+            return None
         return Request(
             origin=self._origin,
             sop_class_uid=sop_class,
@@ -185,18 +188,24 @@ class _Part:
             transfer_syntax=syntax,
         )
 
-    def _open(self) -> None:
+    def _open(self, *, whole: bool = False) -> None:
+        """Pass on what is held, once it is known to be of the study; ``whole`` when no more comes."""
         assert self._request is not None
-        if self._study is not None and self._study_of(self._request) != self._study:
-            self._status = DOES_NOT_MATCH
-            return
+        if self._study is not None:
+            found = self._study_of(self._request)
+            if not found and not whole and len(self._held) < head.SLOW_BYTES:
+                self._enough = 2 * len(self._held)  # many references may come before it
+                return
+            if found != self._study:
+                self._status = DOES_NOT_MATCH
+                return
         self._intake = self._begin(self._request)
         held, self._held = self._held, bytearray()
         self._intake.write([memoryview(held)])
 
     def _study_of(self, request: Request) -> str:
         try:
-            return str(head.read(bytes(self._held), request.transfer_syntax).get("StudyInstanceUID", ""))
+            return str(head.read(self._held, request.transfer_syntax).get("StudyInstanceUID", ""))
         except Rejected:
             return ""
 

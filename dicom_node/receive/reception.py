@@ -11,28 +11,39 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.presentation import PresentationContext
 
 from dicom_node.receive.intake import Desk, Intake, Request
 from dicom_node.receive.landing import Origin
-from dicom_node.receive.message import C_STORE_RQ, NO_DATA_SET, parse_command, store_response, uid
+from dicom_node.receive.message import (
+    C_STORE_RQ,
+    N_DELETE_RQ,
+    NO_DATA_SET,
+    delete_response,
+    parse_command,
+    store_response,
+    uid,
+)
+from dicom_node.receive.notices import NO_SUCH_OPERATION
 from dicom_node.receive.wire import TOO_LONG, BrokenProtocol, StreamSocket
 
-COMMAND_BYTES = 16 * 1024
+COMMAND_BYTES = 16 * 1024  #: with the headers of its fragments
+SERVED = ((C_STORE_RQ, False), (N_DELETE_RQ, True))  #: here; whether without a data set
+TOO_MANY = "more than one message in a PDU"
 
-_U32 = struct.Struct(">L").unpack_from
 _PDU = struct.Struct(">BxL").unpack_from
 _PDV = struct.Struct(">LBB").unpack_from
 
 
 class Reception:
-    """Serves C-STORE requests on one link until something else comes."""
+    """Serves C-STORE requests on one link, and says no to N-DELETE, until something else comes."""
 
     def __init__(self, dul: DULServiceProvider, desk: Desk) -> None:
         self._dul, self._desk = dul, desk
         self._link = cast(StreamSocket, dul.socket)
         self._assoc = dul.assoc
-        self._command = bytearray()
         self._fields: Mapping[int, bytes] = {}
+        self._context = self._head = 0  #: the command's context ID, and how long it is with the headers around it
         self._left = 0  #: bytes of the PDU at hand that were not looked at yet
         self._intake: Intake | None = None
         self._pieces: list[memoryview] = []  # of the data set; they lie in the link's buffer
@@ -44,25 +55,20 @@ class Reception:
         try:
             while self._await_command():
                 served = True
-                if not self._take_message():
+                if not (self._refuse() if self._intake is None else self._take_message()):
                     break
         finally:
+            self._link.turn.give()
             self._let_go()
         return served
 
     def _await_command(self) -> bool:
-        """Wait for a C-STORE request. False: give the link back to pynetdicom."""
+        """Wait for a request that is served here. False: give the link back to pynetdicom."""
         link = self._link
         if not link.unread and not self._await_byte():
             return False
         link.pace.begin()
-        link.fill(6)
-        kind, length = _PDU(link.buffer, link.start)
-        if kind != 4:
-            return False
-        self._check(length)
-        link.fill(6 + length)
-        return length >= 6 and self._read_command(length)
+        return self._peek_command() and self._take_command()
 
     def _await_byte(self) -> bool:
         """Wait, without spinning, for the next message to begin. False: something else is to be done."""
@@ -73,23 +79,49 @@ class Reception:
             link.listen()
         return True
 
-    def _read_command(self, length: int) -> bool:
-        """Whether the PDU in the buffer begins with the whole command of a C-STORE request with a data set."""
-        link = self._link
-        at = link.start + 12
-        size, context, control = _PDV(link.buffer, at - 6)
-        if control & 3 != 3 or not 2 <= size <= length - 4:
-            return False
-        if size > COMMAND_BYTES:
-            raise BrokenProtocol("an endless command")
-        self._fields = fields = parse_command(link.view[at : at + size - 2])
-        if fields.get(0x0100) != C_STORE_RQ or fields.get(0x0800) == NO_DATA_SET:
+    def _peek_command(self) -> bool:
+        """Whether a command begins here; then ``_fields`` has it, of however many fragments. It is not taken yet."""
+        link, parts = self._link, []
+        at = left = control = 0  # from the first unread byte: reading on may move them all
+        while not control & 2:
+            if not left:
+                link.fill(at + 6)
+                kind, left = _PDU(link.buffer, link.start + at)
+                if kind != 4:
+                    return False
+                self._check(left)
+                at += 6
+            if left < 6:
+                return False
+            link.fill(at + 6)
+            size, context, control = _PDV(link.buffer, link.start + at)
+            if not control & 1 or not 2 <= size <= left - 4:
+                return False
+            if at + size > COMMAND_BYTES:
+                raise BrokenProtocol("an endless command")
+            link.fill(at + 4 + size)
+            start = link.start + at
+            parts.append(bytes(link.view[start + 6 : start + 4 + size]))
+            at += 4 + size
+            left -= 4 + size
+        self._fields, self._context = parse_command(b"".join(parts)), context
+        self._head, self._left = at, left
+        return True
+
+    def _take_command(self) -> bool:
+        """Whether the command is a C-STORE request with a data set, or one that is answered here; then it is taken."""
+        fields = self._fields
+        kind = fields.get(0x0100)
+        if (kind, fields.get(0x0800) == NO_DATA_SET) not in SERVED:
             return False
         if 0x0110 not in fields:
-            raise BrokenProtocol("a C-STORE request without a message ID")
-        link.start = at + size - 2
-        self._left = length - 4 - size
-        self._intake = self._begin(context)
+            raise BrokenProtocol("a request without a message ID")
+        accepted = self._assoc._accepted_cx.get(self._context)
+        if accepted is None:
+            raise BrokenProtocol("a presentation context that was not accepted")
+        self._link.start += self._head
+        if kind == C_STORE_RQ:
+            self._intake = self._begin(accepted)
         return True
 
     def _check(self, length: int) -> None:
@@ -112,10 +144,7 @@ class Reception:
             self._intake.write(self._pieces)
             self._pieces.clear()
 
-    def _begin(self, context: int) -> Intake:
-        accepted = self._assoc._accepted_cx.get(context)
-        if accepted is None:
-            raise BrokenProtocol("a presentation context that was not accepted")
+    def _begin(self, accepted: PresentationContext) -> Intake:
         if self._origin is None:
             self._origin = origin_of(self._assoc)
         request = Request(
@@ -130,7 +159,10 @@ class Reception:
     def _take_message(self) -> bool:
         """The data set, fragment by fragment (PS3.8 Figure 9-2), and its answer. False: something else came."""
         link, buffer = self._link, self._link.buffer
-        left, control, context = self._left, 0, 0
+        left, control = self._left, 0
+        assert self._intake is not None
+        if not self._intake.may_pause:
+            link.turn.take()
         while not control & 2:
             if not left:
                 if link.end - link.start < 6:
@@ -147,12 +179,22 @@ class Reception:
                 raise BrokenProtocol("a fragment is longer than its PDU")
             if control & 1:
                 raise BrokenProtocol("a command inside of a data set")
+            if context != self._context:
+                raise BrokenProtocol("a data set on another presentation context than its command")
             link.start += 6
             left -= 4 + length
             self._take_data(length - 2)
         if left:
-            raise BrokenProtocol("more than one message in a PDU")
-        self._answer(context)
+            raise BrokenProtocol(TOO_MANY)
+        self._answer()
+        return True
+
+    def _refuse(self) -> bool:
+        """Answer an operation that no service of this node has: pynetdicom would abort (PS3.7 10.1.6)."""
+        if self._left:
+            raise BrokenProtocol(TOO_MANY)
+        self._link.answer(delete_response(self._context, self._fields, NO_SUCH_OPERATION))
+        self._dul._idle_timer.restart()
         return True
 
     def _take_data(self, length: int) -> None:
@@ -168,15 +210,16 @@ class Reception:
             link.start = start + size
             length -= size
 
-    def _answer(self, context: int) -> None:
+    def _answer(self) -> None:
         """The data set is whole: close it and say what became of it, then tell the index, which nobody waits for."""
         intake, link = self._intake, self._link
         assert intake is not None
         self._hand_on()
         self._intake = None
+        link.turn.give()  # the disk is waited for
         status = intake.close()
         try:
-            link.answer(store_response(context, self._fields, status.code, status.comment))
+            link.answer(store_response(self._context, self._fields, status.code, status.comment))
         finally:
             intake.tell()
         self._dul._idle_timer.restart()

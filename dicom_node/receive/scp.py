@@ -200,6 +200,7 @@ class Scp:
         if refusal is not None:
             return refusal
         peer = self._peers.get(caller.calling)
+        self._give_back()
         with self._lock:
             mine = sum(calling == caller.calling for calling, _ in self._open.values())
             why = _crowded(len(self._open), mine, settings.maximum_associations, peer)
@@ -234,18 +235,32 @@ class Scp:
             self._refusals.note("transfer syntax refused", origin, why)
 
     def _ended(self, event: evt.Event) -> None:
+        self._forget(event.assoc)
+
+    def _forget(self, assoc: Association) -> None:
         with self._lock:
-            known = self._open.pop(event.assoc.name, None)
+            known = self._open.pop(assoc.name, None)
         if known is not None:
-            ending = "released" if event.assoc.is_released else "aborted"
-            self._feed.tell(Closed(association=event.assoc.name, ending=ending))
+            ending = "released" if assoc.is_released else "aborted"
+            self._feed.tell(Closed(association=assoc.name, ending=ending))
 
     def _cut(self, event: evt.Event) -> None:
         """The connection is closed. A release or an abort is told by its own event, a moment before or after."""
         if event.assoc.name in self._open:
-            later = threading.Timer(1.0, self._ended, (event,))
-            later.daemon = True
-            later.start()
+            self._forget_soon(event.assoc)
+
+    def _forget_soon(self, assoc: Association) -> None:
+        later = threading.Timer(1.0, self._forget, (assoc,))
+        later.daemon = True
+        later.start()
+
+    def _give_back(self) -> None:
+        """Free the places of associations whose thread ended on a message that pynetdicom cannot read."""
+        with self._lock:
+            dead = [a for _, a in self._open.values() if a.dul.ident is not None and not a.dul.is_alive()]
+        for assoc in dead:
+            assoc._kill = True  # its other thread waits for what never comes
+            self._forget_soon(assoc)
 
     def _turned_away(self, address: str, why: str) -> None:
         origin = Origin(association="", calling_ae="", called_ae="", address=address)

@@ -307,7 +307,7 @@ def _boundary(content_type: str) -> bytes:
     message = Message()
     message["Content-Type"] = content_type
     boundary = message.get_param("boundary")
-    kind = message.get_param("type", "application/dicom")
+    kind = str(message.get_param("type", "application/dicom")).lower()
     if message.get_content_type() != "multipart/related" or kind != "application/dicom":
         raise _Refusal(415, 'send multipart/related; type="application/dicom"')
     if not isinstance(boundary, str) or not boundary:

@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, cast
 
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
@@ -28,6 +28,7 @@ from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHa
 
 from dicom_node.receive.intake import Desk
 from dicom_node.receive.reception import Reception
+from dicom_node.receive.turns import Turns
 from dicom_node.receive.wire import TOO_LONG, BrokenProtocol, Gone, Patience, StreamSocket
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ WAITING = 32  #: connections of one address that have not asked for an associati
 
 #: What pynetdicom lets out, ending its thread, on a message that is none or comes out of turn.
 UNREADABLE = (
-    InvalidEventError, InvalidDicomError, ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError,
-    OSError, TypeError, ValueError, struct.error,
+    InvalidEventError, InvalidDicomError, BytesLengthException, ArithmeticError, AttributeError, EOFError, LookupError,
+    NotImplementedError, OSError, TypeError, ValueError, struct.error,
 )  # fmt: skip
 
 LEANS_ON: dict[type, tuple[str, ...]] = {
@@ -201,7 +202,7 @@ class StreamHandler(RequestHandler):
         assoc.dul.__class__ = StreamDUL
         link = cast(Any, assoc.dul.socket)
         link.__class__ = StreamSocket
-        link.begin(server.patience, server.ae.maximum_pdu_size)
+        link.begin(server.patience, server.ae.maximum_pdu_size, server.turns.turn())
         server.live.append(assoc)
         return assoc
 
@@ -219,6 +220,7 @@ class StreamServer(AssociationServer):
     def __init__(self, *args: Any, **options: Any) -> None:
         self.live: list[Association] = []
         self._shaking: list[str] = []  # addresses
+        self.turns = Turns()
         super().__init__(*args, **options)
 
     def get_request(self) -> tuple[Any, Any]:

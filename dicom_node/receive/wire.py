@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from pynetdicom.transport import AssociationSocket
 
+from dicom_node.receive.turns import Turn
+
 AHEAD_BYTES = 64 * 1024  #: read beyond one PDU of the announced maximum
 TOO_LONG = "a PDU is longer than allowed"  #: what is noted of its sender
 TICK_SECONDS = 0.25  #: a read that gets nothing is looked at so often, and an abort of ours noticed so late
@@ -63,7 +65,7 @@ class Pace:
 class StreamSocket(AssociationSocket):
     """pynetdicom's socket over one reusable buffer: may read ahead, never loses a byte."""
 
-    def begin(self, patience: Patience, maximum_pdu: int) -> None:
+    def begin(self, patience: Patience, maximum_pdu: int, turn: Turn | None = None) -> None:
         """Set up after pynetdicom has made the socket."""
         assert self.socket is not None
         self.peer = self.socket  # pynetdicom sets its own to None when it closes; ours then raises OSError
@@ -75,6 +77,8 @@ class StreamSocket(AssociationSocket):
         self._stall_seconds = patience.stall_seconds
         self._drained = True  #: whether the last read took all that there was
         self._secure = isinstance(self.peer, ssl.SSLSocket)
+        #: By TLS a read cannot tell at once that there is nothing: such associations work without turns.
+        self.turn = Turn() if turn is None or self._secure else turn
         if self._secure:
             self.peer.settimeout(TICK_SECONDS)  # the kernel's own time-outs make the TLS layer try for ever
         else:
@@ -162,7 +166,7 @@ class StreamSocket(AssociationSocket):
         """What there is, nothing after a tick. Raises Gone."""
         room = self.view[self.end :]
         try:
-            got = self.peer.recv_into(room)
+            got = self._read_on(room) if self.turn.held else self.peer.recv_into(room)
         except (BlockingIOError, TimeoutError, InterruptedError):
             return 0
         except (OSError, ValueError) as error:
@@ -172,6 +176,17 @@ class StreamSocket(AssociationSocket):
         self.end += got
         self._drained = got < len(room)
         return got
+
+    def _read_on(self, room: memoryview) -> int:
+        """Read what there is already; only what has to be waited for is waited for without a turn."""
+        try:
+            return self.peer.recv_into(room, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            self.turn.give()
+        try:
+            return self.peer.recv_into(room)
+        finally:
+            self.turn.take()
 
     def _shutdown_socket(self) -> None:
         """Close it, too, after the peer has reset it: the base class then leaves the descriptor open."""

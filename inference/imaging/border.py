@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from inference.imaging.irregular import INCORRECTLY_FORMATTED, Irregular
 from storage.facts.errors import Transient
@@ -17,6 +17,7 @@ from storage.facts.errors import Transient
 #: What parsing hostile bytes was seen to raise; texts of these errors may quote element values, so they are not kept.
 _BAD_BYTES = (
     InvalidDicomError,
+    BytesLengthException,
     EOFError,
     ValueError,
     TypeError,

@@ -133,6 +133,15 @@ class Viewer:
         )
         return int(columns), int(rows)
 
+    def loaded(self) -> bool:
+        """Whether every image of the stack that is shown has come."""
+        return bool(
+            self._page.evaluate(
+                f"() => {{ {_VIEWPORT} "
+                "return viewport.getImageIds().every(id => window.cornerstone.cache.getImage(id)); }"
+            )
+        )
+
     def has(self, selector: str) -> bool:
         """Whether the page has such an element."""
         return self._page.query_selector(selector) is not None

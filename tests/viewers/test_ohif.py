@@ -280,7 +280,8 @@ def test_the_brain_of_a_real_head_is_shown(desk: Desk, head: list[Path], shared_
     desk.store(sources, results(prediction, outcome.mask, sources))
     with desk.browser.study(prediction.study_uid, "brain") as viewer:
         point = inside(outcome.mask, 1, planes)
-        assert viewer.until(lambda: viewer.is_grey(point))  # OHIF fails if the stack is replaced while it is loaded
+        assert viewer.until(lambda: viewer.is_grey(point))
+        assert viewer.until(viewer.loaded)  # replaced while it still loads, a stack fails, or has masks of other slices
         viewer.show("SEG")
         assert viewer.until(lambda: viewer.shows(point, prediction.segments[0].colour))
         corner = place(planes[len(planes) // 2], 4, 4)

@@ -166,3 +166,13 @@ def test_values_that_a_table_gives_their_meaning_are_refused(tmp_path: Path, syn
 
     with pytest.raises(Irregular, match="Modality LUT"):
         load(write(tmp_path, datasets))
+
+
+def test_a_number_of_odd_length_makes_an_object_unreadable_not_the_run(tmp_path: Path) -> None:
+    paths = write(tmp_path, classic(frames(np.zeros((PLANES, 2, 3), np.int16), Place())))
+    whole = paths[0].read_bytes()
+    at = whole.index(b"\x28\x00\x10\x00US\x02\x00")
+    paths[0].write_bytes(whole[: at + 6] + b"\x03\x00\x02\x00\x00" + whole[at + 10 :])
+
+    with pytest.raises(Irregular, match="cannot be read"):
+        load(paths)
