@@ -63,6 +63,10 @@ class Trail:
         self._session, self._actor, self._key = session, actor, key
         self._held: AuditHead | None = None
 
+    def hold(self) -> None:
+        """Let no other transaction append until this one ends: whoever changes anything appends."""
+        self._head()
+
     def append(
         self,
         action: str,

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from storage.facts.errors import Rejected, Transient
@@ -31,12 +32,15 @@ class Blobs:
         return self._folder / digest[:2] / digest
 
     def put(self, data: bytes | memoryview) -> str:
-        """Store ``data`` durably and return its digest. Raises Transient when the disk refuses it."""
+        """Store ``data`` durably and return its digest. Raises Transient when the disk refuses it.
+
+        What is there already counts as new, so that nobody removes it before it is said what it is for.
+        """
         digest = hashlib.sha256(data).hexdigest()
         target = self.path(digest)
-        if target.exists():
-            return digest
         try:
+            if _refreshed(target):
+                return digest
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".part-", delete=False) as part:
                 try:
@@ -63,3 +67,32 @@ class Blobs:
         if hashlib.sha256(data).hexdigest() != digest:
             raise Rejected(f"blob {digest[:12]} in {self._folder} was altered on disk: restore it from a backup")
         return data
+
+    def is_young(self, digest: str, seconds: float) -> bool:
+        """Whether the blob was put, or put again, within so many seconds; False where there is none."""
+        try:
+            return time.time() - self.path(digest).stat().st_mtime < seconds
+        except FileNotFoundError:
+            return False
+
+    def remove(self, digest: str, seconds: float) -> None:
+        """Remove the blob unless it was put within so many seconds."""
+        target = self.path(digest)
+        apart = target.with_name(f".gone-{digest}")
+        try:
+            os.rename(target, apart)  # who puts it from now on writes it anew; who did just before has made it young
+        except FileNotFoundError:
+            return
+        if time.time() - apart.stat().st_mtime < seconds:
+            os.rename(apart, target)
+        else:
+            apart.unlink()
+
+
+def _refreshed(target: Path) -> bool:
+    """Mark a blob as put just now; False where there is none."""
+    try:
+        os.utime(target)
+    except FileNotFoundError:
+        return False
+    return True

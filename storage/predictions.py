@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
-from storage.facts.prediction import Prediction
+from storage.facts.prediction import Prediction, Status
 from storage.facts.result import Kept, ResultObject
 from storage.facts.study import Urgency
 from storage.facts.wire import from_json, to_json
-from storage.tables import ChoiceRow, CommitmentRow, DeliveryRow, ObjectRow, PredictionRow, WorkitemRow
+from storage.tables import (
+    ChoiceRow,
+    CommitmentRow,
+    DeliveryRow,
+    InstanceRow,
+    ObjectRow,
+    PredictionRow,
+    SeriesRow,
+    WorkitemRow,
+)
 
 
 class Predictions:
@@ -23,9 +33,15 @@ class Predictions:
         self._session, self._trail = session, trail
 
     def save(self, prediction: Prediction) -> None:
-        """Keep what a model said; saving the same key twice keeps the first."""
-        if self._session.get(PredictionRow, prediction.key) is not None:
+        """Keep what a model said; saving the same key twice keeps the first, unless that run failed.
+
+        A run that failed and was tried again stands aside, with its objects.
+        """
+        known = self._session.get(PredictionRow, prediction.key)
+        if known is not None and known.status != Status.FAILED:
             return
+        if known is not None:
+            self._set_aside(known)
         row = PredictionRow(
             key=prediction.key,
             study_uid=prediction.study_uid,
@@ -54,6 +70,19 @@ class Predictions:
             urgency=prediction.urgency.name,
         )
 
+    def _set_aside(self, row: PredictionRow) -> None:
+        """Keep a prediction and its objects under a key of their own, so that another can have the key."""
+        aside = _aside(row.key)
+        number = self._session.scalar(select(func.count()).where(PredictionRow.key.startswith(aside, autoescape=True)))
+        values = {column.key: getattr(row, column.key) for column in PredictionRow.__table__.columns}
+        key = f"{aside}{(number or 0) + 1}"
+        self._session.add(PredictionRow(**(values | {"key": key, "document": {**row.document, "key": key}})))
+        self._session.flush()
+        for table in (ObjectRow, WorkitemRow):
+            self._session.execute(update(table).where(table.prediction_key == row.key).values(prediction_key=key))
+        self._session.delete(row)
+        self._session.flush()
+
     def set_urgency(self, key: str, urgency: Urgency, reason: str, claim: Urgency) -> None:
         """Note how urgent the result is once findings, order and rules were weighed."""
         row = self._session.get_one(PredictionRow, key)
@@ -66,8 +95,8 @@ class Predictions:
         return None if row is None else Kept(prediction=from_json(Prediction, row.document), made_at=row.made_at)
 
     def predecessors(self, prediction: Prediction) -> list[ResultObject]:
-        """The objects that an earlier run of the same package got: on an earlier revision of the same series, or on
-        the series that its rule had chosen of the study before."""
+        """The objects that an earlier run of the same package got: on an earlier revision of the same series, on the
+        series that its rule had chosen of the study before, or where the run itself failed and was tried again."""
         chosen = select(ChoiceRow.explanation).where(ChoiceRow.run == prediction.key)
         replaced = [str(key) for told in self._session.scalars(chosen) for key in told.get("replaces", ())]
         query = (
@@ -81,6 +110,7 @@ class Predictions:
                         PredictionRow.revision < prediction.revision,
                     ),
                     PredictionRow.key.in_(replaced),
+                    PredictionRow.key.startswith(_aside(prediction.key), autoescape=True),
                 ),
             )
             .order_by(PredictionRow.made_at.desc())
@@ -118,15 +148,25 @@ class Predictions:
         return [_object(row) for row in self._session.scalars(query)]
 
     def blobs(self, study_uid: str) -> set[str]:
-        """Digests of the masks, maps and objects that were made for a study."""
+        """Digests of the masks, maps and objects that were made for a study; other studies may hold them, too."""
         documents = select(PredictionRow.document).where(PredictionRow.study_uid == study_uid)
         found: set[str] = set()
         for document in self._session.scalars(documents):
-            made = from_json(Prediction, document)
-            found |= {array.blob for array in made.arrays}
-            if made.mask is not None:
-                found |= set(made.mask.blobs)
+            found |= _kept_in(document)
         return found | set(self._session.scalars(select(ObjectRow.blob).where(ObjectRow.study_uid == study_uid)))
+
+    def holders(self) -> dict[str, set[str]]:
+        """The masks and maps of all studies whose received files are here, each with the studies that hold it.
+
+        Objects are not among them: they name their study, so that no two studies have the same.
+        """
+        here = select(SeriesRow.study_uid).join(InstanceRow, InstanceRow.series_uid == SeriesRow.series_uid)
+        query = select(PredictionRow.study_uid, PredictionRow.document).where(PredictionRow.study_uid.in_(here))
+        found: dict[str, set[str]] = {}
+        for study_uid, document in self._session.execute(query.execution_options(yield_per=500)):
+            for blob in _kept_in(document):
+                found.setdefault(blob, set()).add(study_uid)
+        return found
 
     def delivered(self, prediction_key: str, destination: str) -> set[str]:
         """SOP Instance UIDs that the destination already acknowledged."""
@@ -224,6 +264,17 @@ class Predictions:
             self._trail.append(
                 "worklist raised", destination=destination, workitem=sop_instance_uid, urgency=urgency.name
             )
+
+
+def _aside(key: str) -> str:
+    """What the keys of earlier tries of a run begin with."""
+    return f"{key}#"
+
+
+def _kept_in(document: Mapping[str, Any]) -> set[str]:
+    """Digests of the blobs that a kept prediction refers to."""
+    made = from_json(Prediction, document)
+    return {array.blob for array in made.arrays} | set(made.mask.blobs if made.mask is not None else ())
 
 
 def _object(row: ObjectRow) -> ResultObject:

@@ -154,13 +154,33 @@ class Queue:
         self._end(self._mine(task), Event.FAIL, why=why)
 
     def revive(self, task_id: int) -> None:
-        """An operator tries a dead letter again. Raises Rejected when there is none of that number."""
+        """An operator tries a dead letter again; what it left behind makes room for what follows from it now.
+
+        Raises Rejected when there is no task of that number, or while what it left behind is at work.
+        """
         row = self._session.get(TaskRow, task_id, with_for_update=True)
         if row is None:
             raise Rejected(f"there is no task {task_id}: see `dicom-node tasks list`")
         row.failures = 0
         self._wait(row, Event.REVIVE, 0.0, None)
         row.ended_at = None
+        self._make_room(row)
+
+    def _make_room(self, revived: TaskRow) -> None:
+        """Give the ended tasks below another key: a task that follows under the old one would be taken for known."""
+        below = [revived.id]
+        while below:
+            mine = (TaskRow.study_uid == revived.study_uid, TaskRow.parent_id.in_(below))  # the study has an index
+            rows = list(self._session.scalars(select(TaskRow).where(*mine).with_for_update()))
+            for row in rows:
+                if row.state == State.RUNNING:
+                    raise Rejected(
+                        f"what task {revived.id} left behind is at work as task {row.id}: try again in a moment"
+                    )
+                if row.state != State.WAITING:
+                    row.key = f"{row.key}#{row.id}"
+            below = [row.id for row in rows]
+        self._session.flush()
 
     def cancel(self, task_id: int) -> None:
         """An operator stops a task that waits or runs."""

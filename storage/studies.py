@@ -16,6 +16,7 @@ from storage.facts.task import State
 from storage.tables import AssociationRow, AssociationSeriesRow, InstanceRow, SeriesRow, TaskRow, VariantRow
 
 LOOKUP = 500  #: UIDs in one question
+_TICK = 1e-6  #: seconds; the least that times of today differ by as floats is a quarter of it
 _INSTANCES = cast("Table", InstanceRow.__table__)  # inserted past the mapper: a tenth less of all that an object costs
 
 
@@ -62,6 +63,7 @@ class Studies:
         known = self._known(arrivals)
         series = self._series_rows(arrivals)
         linked = self._linked(arrivals)
+        latest = {uid: row.last_at for uid, row in series.items()}
         fresh: list[dict[str, Any]] = []
         again: list[Arrival] = []
         fates: dict[str, str] = {}
@@ -77,8 +79,9 @@ class Studies:
                 again.append(arrival)
                 continue
             known[instance.sop_instance_uid] = instance.digest
-            row.last_at = max(row.last_at, arrival.received_at)
-            fresh.append(_instance_row(arrival))
+            entered = _instance_row(arrival, latest.get(instance.series_uid, 0.0))
+            row.last_at = max(row.last_at, entered["received_at"])
+            fresh.append(entered)
             fates[instance.sop_instance_uid] = "new"
         self._session.flush()  # the series first: their instances refer to them
         if fresh:
@@ -229,8 +232,11 @@ class Studies:
         row = self._session.get(SeriesRow, series_uid)
         return None if row is None else self._series(row)
 
-    def quiet_since(self, before: float, open_states: Iterable[State]) -> tuple[str, ...]:
-        """Studies that still have files, got nothing new since ``before``, and have no task in one of those states."""
+    def quiet_since(self, before: float, open_states: Iterable[State], study_uid: str = "") -> tuple[str, ...]:
+        """Studies that still have files, got nothing new since ``before``, and have no task in one of those states.
+
+        All of them, or the one named if it is such a study.
+        """
         busy = select(TaskRow.study_uid).where(
             TaskRow.state.in_([state.value for state in open_states]), TaskRow.study_uid.is_not(None)
         )
@@ -241,7 +247,17 @@ class Studies:
             .group_by(SeriesRow.study_uid)
             .having(func.max(SeriesRow.last_at) < before)
         )
+        if study_uid:
+            query = query.where(SeriesRow.study_uid == study_uid)
         return tuple(self._session.scalars(query))
+
+    def paths(self, study_uid: str) -> set[str]:
+        """Where the received files of a study lie, relative to the data folder."""
+        mine = InstanceRow.series_uid.in_(select(SeriesRow.series_uid).where(SeriesRow.study_uid == study_uid))
+        instances = select(InstanceRow.sop_instance_uid).where(mine)
+        found = set(self._session.scalars(select(InstanceRow.path).where(mine)))
+        variants = select(VariantRow.path).where(VariantRow.sop_instance_uid.in_(instances))
+        return found | set(self._session.scalars(variants))
 
     def forget_files(self, study_uid: str) -> None:
         """The received files of a study were removed; its series start anew if they are sent again."""
@@ -287,8 +303,14 @@ class Studies:
         )
 
 
-def _instance_row(arrival: Arrival) -> dict[str, Any]:
+def _instance_row(arrival: Arrival, latest: float) -> dict[str, Any]:
+    """``latest`` is when the last object of its series came that was entered before, seconds since the epoch.
+
+    None comes before what is here, whatever the clock says: runs take the first so many objects of a series, those
+    that were here when it was complete.
+    """
     instance = arrival.instance
+    received_at = arrival.received_at if arrival.received_at > latest else latest + _TICK
     return {
         "sop_instance_uid": instance.sop_instance_uid,
         "series_uid": instance.series_uid,
@@ -299,7 +321,7 @@ def _instance_row(arrival: Arrival) -> dict[str, Any]:
         "size": instance.size,
         "digest": instance.digest,
         "header": dict(instance.header),
-        "received_at": arrival.received_at,
+        "received_at": received_at,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 
+from dicom_node.results.normal import line
 from storage.facts.prediction import Code, Presence, Status
 from storage.facts.study import Urgency
 
@@ -108,15 +109,22 @@ MODALITIES: dict[str, Code] = {
     "XA": _dcm("XA", "X-Ray Angiography"),
 }
 OTHER_MODALITY = _dcm("OT", "Other")
+_SHORT = 16  #: characters of a Code Value; a longer one has an attribute of its own (PS3.3 8.1)
 
 
 def concept(code: Code) -> CodedConcept:
-    """A code as highdicom takes it; meanings are cut at 64 characters, as LO demands."""
-    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning[:64])
+    """A code as highdicom takes it; meanings are one value of 64 characters at most, as LO demands."""
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=_meaning(code))
 
 
 def item(code: Code) -> Dataset:
     """A code as an item of a code sequence (PS3.3 Table 8.8-1)."""
     made = Dataset()
-    made.CodeValue, made.CodingSchemeDesignator, made.CodeMeaning = code.value, code.scheme, code.meaning[:64]
+    setattr(made, "CodeValue" if len(code.value) <= _SHORT else "LongCodeValue", code.value)
+    made.CodingSchemeDesignator, made.CodeMeaning = code.scheme, _meaning(code)
     return made
+
+
+def _meaning(code: Code) -> str:
+    """A backslash would part it in two values."""
+    return line(code.meaning.replace("\\", "/"))[:64].rstrip()

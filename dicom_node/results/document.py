@@ -13,6 +13,7 @@ from dicom_node.results import coding
 from dicom_node.results.coding import concept
 from dicom_node.results.filing import Filing, begin
 from dicom_node.results.identity import Naming, stamp
+from dicom_node.results.normal import as_text, paragraphs
 from dicom_node.results.source import Source
 from dicom_node.results.statement import was_analysed
 from storage.facts.prediction import Algorithm, Code, Status
@@ -94,7 +95,8 @@ def _scheme(designator: str, naming: Naming) -> Dataset:
     made = Dataset()
     made.CodingSchemeDesignator = designator
     made.CodingSchemeName = f"Private codes of package {naming.prediction.algorithm.package}"
-    made.CodingSchemeResponsibleOrganization = naming.prediction.algorithm.manufacturer or naming.node.manufacturer
+    maker = naming.prediction.algorithm.manufacturer or naming.node.manufacturer
+    made.CodingSchemeResponsibleOrganization = as_text(1024)(maker)
     return made
 
 
@@ -126,7 +128,7 @@ def _study(uid: str, series: dict[str, list[Dataset]]) -> Dataset:
 
 def text(name: Code, value: str, relation: str = "CONTAINS") -> Dataset:
     """A TEXT item."""
-    return TextContentItem(concept(name), value, relation)
+    return TextContentItem(concept(name), paragraphs(value), relation)
 
 
 def code(name: Code, value: Code, relation: str = "CONTAINS") -> Dataset:

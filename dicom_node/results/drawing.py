@@ -75,7 +75,8 @@ def _found_on(prediction: Prediction, index: int, origin: Source) -> tuple[overl
 
 
 def _spans(one: Detection, index: int) -> bool:
-    return one.location.low[0] - 0.5 <= index <= one.location.high[0] + 0.5
+    first, last = statement.reach(one)
+    return first <= index <= last
 
 
 def picture(circumstance: Circumstance, drawn: Scene, look: Look | None) -> Picture:

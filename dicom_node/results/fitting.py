@@ -10,7 +10,7 @@ import numpy as np
 
 from dicom_node.results.region import Labels
 from dicom_node.results.source import Source
-from dicom_node.results.statement import was_analysed
+from dicom_node.results.statement import reach, was_analysed
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Array, Detection, Frame, Prediction
 
@@ -77,7 +77,8 @@ def _require_place(one: Detection, prediction: Prediction, origin: Source) -> No
         raise Rejected(f"{who} has a score of {one.score}, which is no probability")
     if not (low[0] > -0.5 and high[0] < len(prediction.frames) - 0.5):
         raise Rejected(f"{who} lies on frames {low[0]:g} to {high[0]:g}, of {len(prediction.frames)}")
-    for frame in prediction.frames[max(round(low[0]), 0) : round(high[0]) + 1]:
+    first, last = reach(one)
+    for frame in prediction.frames[first : last + 1]:
         image = origin.image(frame.sop_instance_uid)
         rows, columns = image.get("Rows", 0), image.get("Columns", 0)
         if not (low[1] < rows and low[2] < columns and high[1] > -1 and high[2] > -1):

@@ -23,6 +23,7 @@ from dicom_node.results.region import Labels, Region
 from storage.facts.errors import Rejected
 from storage.facts.prediction import Code, Detection, Finding, Frame, Grade, Measurement, Prediction, Segment
 
+_DECIMALS = 4  #: of probabilities and operating points
 _ENTROPY = "1 - entropy / greatest entropy"
 
 
@@ -49,7 +50,7 @@ class Group:
             if not math.isfinite(given.value):
                 self.texts.append(self.language.say("not_computed", name=given.name.meaning))
                 continue
-            value = round(given.value, given.digits)
+            value = round(given.value, given.digits) + 0.0  # no negative zero
             name = _named(self.language.code(given.name), of)
             number: Dataset = MeasurementTemplate(concept(name), value, concept(given.unit))[0]
             children = [code(coding.FINDING, of, "HAS CONCEPT MOD")] if of is not None else []
@@ -90,17 +91,26 @@ class Group:
 
     def _number(self, name: Code, value: float | None, of: Code | None = None) -> None:
         if value is not None:
-            self.measure([Measurement(name=name, value=value, unit=coding.NO_UNITS, digits=4)], of=of)
+            given = Measurement(name=name, value=value, unit=coding.NO_UNITS, digits=_decimals(value))
+            self.measure([given], of=of)
 
     def _operating_point(self, value: float | None, unit: Code | None, source: str, of: Code | None = None) -> None:
         if value is not None and unit is not None:
-            self.measure([Measurement(name=coding.THRESHOLD, value=value, unit=unit, digits=4, method=source)], of=of)
+            digits = _decimals(value)
+            self.measure([Measurement(name=coding.THRESHOLD, value=value, unit=unit, digits=digits, method=source)], of)
 
     def _certainty(self, uncertainty: float | None, of: Code) -> None:
         if uncertainty is not None:
             percent = 100 * (1 - uncertainty)
             given = Measurement(name=coding.CERTAINTY, value=percent, unit=coding.PERCENT, method=_ENTROPY)
             self.measure([given], of=of)
+
+
+def _decimals(value: float) -> int:
+    """Four decimals, or four digits of what is small: an operating point of 0.00004 is not one of 0."""
+    if value == 0 or not math.isfinite(value):
+        return _DECIMALS
+    return max(_DECIMALS, _DECIMALS - 1 - math.floor(math.log10(abs(value))))
 
 
 def _named(name: Code, of: Code | None) -> Code:

@@ -41,7 +41,7 @@ class Language:
 
     def number(self, value: float, digits: int | None = None) -> str:
         """A number as people write it; with as many decimals as it needs where ``digits`` is None."""
-        text = f"{value:g}" if digits is None else f"{value:.{digits}f}"
+        text = f"{value:g}" if digits is None else f"{value:z.{digits}f}"  # z: no negative zero
         return text.replace(".", self.decimal)
 
     def code(self, given: Code) -> Code:

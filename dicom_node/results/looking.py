@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.processing import apply_rescale
 from pydicom.pixels.utils import pixel_array
 
@@ -22,7 +23,8 @@ Pixels = npt.NDArray[np.float32]
 
 #: What pydicom and its decoders raise on pixels that they cannot read.
 _UNREADABLE = (
-    InvalidDicomError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, RuntimeError,
+    InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
+    RuntimeError, struct.error,
 )  # fmt: skip
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  #: ITU-R BT.601
 

@@ -7,6 +7,7 @@ description, and left out where it identifies: half an identifier is another one
 from __future__ import annotations
 
 import re
+import struct
 import unicodedata
 import warnings
 from collections.abc import Callable
@@ -14,9 +15,13 @@ from datetime import date
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 
-_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, NotImplementedError)
+_UNREADABLE = (
+    ValueError, TypeError, AttributeError, LookupError, ArithmeticError, NotImplementedError, BytesLengthException,
+    struct.error,
+)  # fmt: skip
 _DATE = re.compile(r"(\d{4})[-./]?(\d{2})[-./]?(\d{2})(?:\d{6}.*)?")
 _TIME = re.compile(r"(\d{2})(?::?([0-5]\d)(?::?([0-5]\d)(\.\d{1,6})?)?)?")
 _AGE = re.compile(r"0*(\d{1,3})([DWMY]?)")
@@ -46,8 +51,22 @@ def plain(found: Any) -> str:
             parts = [str(v) for v in found] if isinstance(found, MultiValue | list) else [str(found)]
         except _UNREADABLE:
             return ""
-    text = unicodedata.normalize("NFC", "\\".join(parts))
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).strip()
+    return line("\\".join(parts))
+
+
+def line(text: str) -> str:
+    """A text as one line: no control characters, at which readers stop, and composed accents."""
+    return _printed(text, "")
+
+
+def paragraphs(text: str) -> str:
+    """A text that may have several lines (ST, LT, UT), without any other control characters."""
+    return _printed(text, "\r\n")
+
+
+def _printed(text: str, kept: str) -> str:
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(c if c in kept or unicodedata.category(c) not in ("Cc", "Cs") else " " for c in composed).strip()
 
 
 def as_date(text: str) -> str:
@@ -96,7 +115,7 @@ def as_identifier(most: int) -> Callable[[str], str]:
 
 def as_text(most: int) -> Callable[[str], str]:
     """SH or LO that describes: cut where it is too long."""
-    return lambda text: text.replace("\\", " ")[:most].rstrip()
+    return lambda text: line(text.replace("\\", " "))[:most].rstrip()
 
 
 def as_code(text: str) -> str:

@@ -61,9 +61,13 @@ def _pixels(labels: Labels) -> int:
     return int(labels.shape[-2]) * int(labels.shape[-1])
 
 
-def encapsulated(labels: Labels, planes: Sequence[int]) -> Iterator[bytes]:
-    """Planes of a label map as RLE Lossless fragments, one a frame, behind an offset table (PS3.5 A.4)."""
-    fragments = [run_lengths(labels[plane]) for plane in planes]
+def encapsulated(labels: Labels, planes: Sequence[int], bits: int) -> Iterator[bytes]:
+    """Planes of a label map as RLE Lossless fragments, one a frame, behind an offset table (PS3.5 A.4).
+
+    ``bits`` of a pixel are 8 or 16, whatever type the labels have: their values must fit.
+    """
+    wanted = np.dtype(f"uint{bits}")
+    fragments = [run_lengths(labels[plane].astype(wanted, copy=False)) for plane in planes]
     offsets, at = [], 0
     for fragment in fragments:
         offsets.append(at)

@@ -15,7 +15,7 @@ from dicom_node.results import region, statement
 from dicom_node.results.border import highdicom
 from dicom_node.results.capture import say_laterality
 from dicom_node.results.identity import Naming, sign, stamp
-from dicom_node.results.normal import as_text
+from dicom_node.results.normal import as_text, line
 from dicom_node.results.seg import CREATOR, identify
 from dicom_node.results.source import Source
 from storage.facts.prediction import Detection, Frame
@@ -41,7 +41,8 @@ def presentation_state(naming: Naming, source: Source) -> Dataset:
     """
     drawn: dict[Frame, list[Detection]] = {}
     for one in naming.prediction.detections:
-        for index in range(round(one.location.low[0]), round(one.location.high[0]) + 1):
+        first, last = statement.reach(one)
+        for index in range(first, last + 1):
             drawn.setdefault(naming.prediction.frames[index], []).append(one)
     images = {frame.sop_instance_uid: _image(source, frame.sop_instance_uid) for frame in drawn}
     layer = GraphicLayer(LAYER, order=1, description=as_text(64)(naming.description))
@@ -52,10 +53,10 @@ def presentation_state(naming: Naming, source: Source) -> Dataset:
             series_number=1,
             sop_instance_uid=naming.uid(KIND),
             instance_number=1,
-            manufacturer=naming.node.manufacturer,
+            manufacturer=as_text(64)(naming.node.manufacturer),
             manufacturer_model_name=MODEL_NAME,
-            software_versions=naming.node.software_version,
-            device_serial_number=naming.node.serial_number,
+            software_versions=as_text(64)(naming.node.software_version),
+            device_serial_number=as_text(64)(naming.node.serial_number),
             content_label=LAYER,
             content_description=as_text(64)(naming.prediction.algorithm.name),
             content_creator_name=CREATOR,
@@ -133,5 +134,5 @@ def _annotation(
 def _said(naming: Naming, one: Detection) -> str:
     """What stands beside a box: that it is AI, what, how likely, and whether it may be relied on."""
     language, algorithm = naming.language, naming.prediction.algorithm
-    score = f"AI: {one.label} {language.number(one.score, 2)}"
+    score = f"AI: {line(one.label)} {language.number(one.score, 2)}"
     return f"{score}\r\n{language.say('research')}" if algorithm.research else score

@@ -30,7 +30,7 @@ from dicom_node.results.coding import concept
 from dicom_node.results.frames import Frames, Items
 from dicom_node.results.grid import Grid, grid
 from dicom_node.results.identity import Naming, sign, stamp
-from dicom_node.results.normal import as_text
+from dicom_node.results.normal import as_text, line
 from dicom_node.results.planes import frame_of
 from dicom_node.results.region import Labels
 from dicom_node.results.source import Source
@@ -73,7 +73,7 @@ def segmentation(naming: Naming, source: Source, labels: Labels, counts: Counts,
         header=made,
         frames=Frames(
             items=[items.item(plane, index, segment) for plane, segment, index in shown],
-            pixels=_pixels(found.labels, shown, form),
+            pixels=_pixels(found.labels, shown, form, made.BitsAllocated),
             length=packing.packed_length(found.labels, len(shown)) if form == BINARY else None,
         ),
     )
@@ -91,10 +91,11 @@ def _shown(found: Grid, counts: Counts, form: str) -> _Shown:
     return [(p, s, (s, rank)) for s in segments for rank, p in enumerate(planes, 1) if counts[p, s]]
 
 
-def _pixels(labels: Labels, shown: _Shown, form: str) -> Callable[[], Iterator[bytes]]:
+def _pixels(labels: Labels, shown: _Shown, form: str, bits: int) -> Callable[[], Iterator[bytes]]:
+    """``bits`` of a pixel are those the header says: it counts segments, whatever the labels are kept in."""
     if form == BINARY:
         return partial(packing.packed, labels, [(plane, segment) for plane, segment, _ in shown])
-    return partial(packing.encapsulated, labels, [plane for plane, _, _ in shown])
+    return partial(packing.encapsulated, labels, [plane for plane, _, _ in shown], bits)
 
 
 def _complete(made: Dataset, naming: Naming, found: Grid, what: tuple[str, str], shown: _Shown) -> None:
@@ -214,10 +215,10 @@ def _build(naming: Naming, images: list[Dataset], planes: Labels, kind: str, for
             series_number=1,
             sop_instance_uid=naming.uid(kind),
             instance_number=1,
-            manufacturer=naming.node.manufacturer,
+            manufacturer=as_text(64)(naming.node.manufacturer),
             manufacturer_model_name=MODEL_NAME,
-            software_versions=naming.node.software_version,
-            device_serial_number=naming.node.serial_number,
+            software_versions=as_text(64)(naming.node.software_version),
+            device_serial_number=as_text(64)(naming.node.serial_number),
             content_label=CONTENT_LABEL,
             content_description=as_text(64)(prediction.algorithm.name),
             content_creator_name=CREATOR,
@@ -233,7 +234,7 @@ def _describe(naming: Naming, segment: Segment) -> SegmentDescription:
         version=as_text(64)(algorithm.version),
         family=concept(algorithm.family),
         source=as_text(64)(algorithm.manufacturer) or None,
-        parameters={"weights": f"sha256:{algorithm.digest}"} | dict(algorithm.parameters),
+        parameters={"weights": f"sha256:{algorithm.digest}"} | {line(n): line(v) for n, v in algorithm.parameters},
     )
     return SegmentDescription(
         segment_number=segment.number,

@@ -41,6 +41,7 @@ from dicom_node.results.document import (
 )
 from dicom_node.results.groups import Group, groups
 from dicom_node.results.identity import Naming
+from dicom_node.results.normal import line, paragraphs
 from dicom_node.results.region import Labels
 from storage.facts.prediction import Code, Frame
 
@@ -119,11 +120,11 @@ def algorithm_of(naming: Naming) -> AlgorithmIdentification:
     given = naming.prediction.algorithm
     digest = f"SHA-256 of manifest and weights: {given.digest}"
     return AlgorithmIdentification(
-        name=f"{given.name} ({given.package})",
+        name=line(f"{given.name} ({given.package})"),
         version=given.version,
-        parameters=[digest, *(f"{name}: {value}" for name, value in given.parameters)],
+        parameters=[digest, *(paragraphs(f"{name}: {value}") for name, value in given.parameters)],
         family=concept(given.family),
-        manufacturer=given.manufacturer or None,
+        manufacturer=line(given.manufacturer) or None,
     )
 
 
@@ -131,10 +132,10 @@ def _observer(naming: Naming) -> ObservationContext:
     node = naming.node
     device = DeviceObserverIdentifyingAttributes(
         uid=naming.device_uid,
-        name=node.station_name or naming.prediction.algorithm.package,
-        manufacturer_name=node.manufacturer,
+        name=line(node.station_name) or naming.prediction.algorithm.package,
+        manufacturer_name=line(node.manufacturer),
         model_name=MODEL_NAME,
-        serial_number=node.serial_number,
+        serial_number=line(node.serial_number),
     )
     context = ObserverContext(observer_type=concept(coding.DEVICE), observer_identifying_attributes=device)
     return ObservationContext(observer_device_context=context)

@@ -5,6 +5,7 @@ Conditions, structures and units are named as the prediction names them: ``langu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from dicom_node.results.language import Language
@@ -92,7 +93,7 @@ def grade(given: Grade, language: Language) -> str:
 
 def detection(given: Detection, images: int, language: Language) -> str:
     """What was found, how likely it is one, and on which of so many images."""
-    first, last = (round(corner[0]) + 1 for corner in (given.location.low, given.location.high))
+    first, last = (frame + 1 for frame in reach(given))
     key = "detection" if images < 2 else "detection_on" if first == last else "detection_from"
     return language.say(
         key, label=given.label, value=language.number(given.score, 2), first=first, last=last, images=images,
@@ -100,10 +101,19 @@ def detection(given: Detection, images: int, language: Language) -> str:
     )  # fmt: skip
 
 
+def reach(given: Detection) -> tuple[int, int]:
+    """The first and the last frame that a detection takes in, 0-based; half-way between two, it begins on the upper.
+
+    Every object asks here: Python's own rounding of halves goes to whatever is even.
+    """
+    return math.floor(given.location.low[0] + 0.5), math.floor(given.location.high[0] + 0.5)
+
+
 def key_frame(given: Detection) -> int:
-    """The frame in the middle of a detection, 0-based; the lower of two."""
-    low, high = given.location.low[0], given.location.high[0]
-    return int((low + high) / 2 + 0.499)
+    """The frame in the middle of a detection, 0-based; the lower of two, and always one that it takes in."""
+    first, last = reach(given)
+    middle = int((given.location.low[0] + given.location.high[0]) / 2 + 0.499)
+    return min(max(middle, first), last)
 
 
 def measurement(given: Measurement, language: Language, of: str = "") -> str:

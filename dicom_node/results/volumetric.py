@@ -6,7 +6,6 @@ without an outline on an image blank a widespread viewer: this report goes only 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from dicom_node.results.groups import Group, groups
 from dicom_node.results.planes import frame_of, in_patient
 from dicom_node.results.region import Labels
 from dicom_node.results.sr import algorithm_of, complete, evaluations_of, tree
+from dicom_node.results.statement import reach
 from storage.facts.prediction import Detection
 
 Points = npt.NDArray[np.float64]
@@ -89,10 +89,10 @@ def _segment(circumstance: Circumstance, number: int) -> ReferencedSegment | Non
 def _surface(circumstance: Circumstance, found: Detection, common: dict[str, Any]) -> Any:
     """A rectangle on each plane of a box, as one surface; a point or a box in one plane as a region (TID 1410)."""
     prediction, source = circumstance.naming.prediction, circumstance.source
-    low, high = found.location.low, found.location.high
+    first, last = reach(found)
     rings: list[Points] = []
     reference = ""
-    for index in range(math.floor(low[0] + 0.5), math.floor(high[0] + 0.5) + 1):
+    for index in range(first, last + 1):
         frame = prediction.frames[index]
         image = source.image(frame.sop_instance_uid)
         geometry = frame_of(image, frame.number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
@@ -87,7 +88,7 @@ def prepared(condition: Condition) -> Test:
 def _leaf(condition: TextTest | Has | Truth | Constant) -> Test:
     match condition:
         case TextTest(subject=subject, test=passes):
-            return _any_value(subject, lambda value: passes(str(value)))
+            return _any_value(subject, lambda value: passes(_plain(value)))
         case Truth(attribute=attribute):
             return _any_value(attribute, lambda value: value is True)
         case Has(attribute=attribute):
@@ -190,11 +191,14 @@ def _side(operand: Operand, series: Series) -> tuple[tuple[Scalar, ...], bool]:
 def _alike(
     left: tuple[Scalar, ...], left_type: Type, right: tuple[Scalar, ...], right_type: Type
 ) -> tuple[tuple[Scalar, ...], tuple[Scalar, ...], bool]:
-    """Both sides in a common form: private values take the other side's type, code strings compare in upper case."""
+    """Both sides in a common form: private values take the other side's type, code strings compare in upper case.
+
+    Two private values are numbers where both hold nothing else.
+    """
     kinds = {left_type, right_type}
     if len(kinds) == 1 and Type.ANY not in kinds:
         return left, right, False
-    if Type.NUMBER in kinds:
+    if Type.NUMBER in kinds or (kinds == {Type.ANY} and not any(isinstance(each, str) for each in (*left, *right))):
         one, two = [tuple(n for n in map(number_of, side) if n is not None) for side in (left, right)]
         return one, two, len(one) < len(left) or len(two) < len(right)
     fold = str.upper if Type.CODE in kinds else str
@@ -202,4 +206,8 @@ def _alike(
 
 
 def _plain(value: Scalar) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as text, with every digit that it has: what differs must not read the same."""
+    if not isinstance(value, float):
+        return str(value)
+    written = format(Decimal(repr(value)), "f")
+    return written.rstrip("0").rstrip(".") if "." in written else written

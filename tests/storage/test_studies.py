@@ -57,6 +57,21 @@ def test_the_same_object_twice_in_one_batch_is_one_instance_and_other_bytes_are_
         assert [i.digest for i in tx.studies.instances(SERIES)] == ["00", "00"]
 
 
+def test_what_comes_after_a_series_was_complete_stands_behind_it_whatever_the_clock_says(ledger: Ledger) -> None:
+    """A run takes the first so many objects; the clock may be set back, and objects may be entered late."""
+    with ledger.begin("receive") as tx:
+        received(tx, arrival(5), arrival(6), arrival(7))
+        tx.studies.complete(SERIES, {"Modality": "CT"})
+    for late in (1, 7000, 3, 2):
+        again = dataclasses.replace(arrival(late), received_at=100.0 + min(late, 7))
+        with ledger.begin("receive") as tx:
+            received(tx, again)
+
+    with ledger.begin_reading() as tx:
+        found = [int(i.sop_instance_uid.rpartition(".")[2]) for i in tx.studies.instances(SERIES)]
+    assert found == [5, 6, 7, 1, 7000, 3, 2]
+
+
 def test_the_trail_names_every_object_of_a_batch_with_its_digest_in_one_row_a_series(ledger: Ledger) -> None:
     there = dataclasses.replace(arrival(9, digest="ab"), instance=arrival(9, digest="ab", series="1.2.5").instance)
     with ledger.begin("receive") as tx:

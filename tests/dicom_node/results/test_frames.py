@@ -162,7 +162,7 @@ def test_runs_are_decoded_to_the_labels_that_were_encoded(plane: Labels) -> None
 
 def test_fragments_are_found_through_the_offset_table() -> None:
     labels = builders.two_blobs((4, 16, 16))
-    value = b"".join(packing.encapsulated(labels, [0, 1, 3]))
+    value = b"".join(packing.encapsulated(labels, [0, 1, 3], 8))
     found = [_rle_decode_frame(f, 16, 16, 1, 8) for f in generate_frames(value, number_of_frames=3)]
     assert found == [labels[plane].tobytes() for plane in (0, 1, 3)]
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 from dicom_node.results import normal, source
 from storage.facts.errors import Rejected
@@ -122,7 +124,16 @@ def test_a_missing_character_set_does_not_stop_a_name_with_accents() -> None:
     assert str(source.read(raw).header.PatientName).startswith("M")
 
 
+def odd(tag: int, vr: str) -> Callable[[Dataset], None]:
+    """An element as it is read from a file, of a length that its representation does not have."""
+    raw = RawDataElement(BaseTag(tag), vr, 3, b"123", 0, False, True)
+    return lambda ds: ds._dict.update({raw.tag: raw})
+
+
 JUNK: list[Callable[[Dataset], None]] = [
+    odd(0x00280010, "US"),
+    odd(0x00200032, "FD"),
+    odd(0x00101030, "FL"),
     lambda ds: ds.add_new(0x00100040, "CS", ["F", "M"]),
     lambda ds: ds.add_new(0x00100020, "LO", ["A", "B"]),
     lambda ds: ds.add_new(0x00101030, "DS", None),

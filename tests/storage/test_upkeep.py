@@ -1,0 +1,142 @@
+"""What retention removes, and what it must leave to others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from storage import upkeep
+from storage.facts.arrival import Arrival
+from storage.facts.study import Instance
+from storage.ledger import Ledger, Transaction
+from tests.storage.predicting import CT, prediction_of
+
+OLD, NEW = 1000.0, 5000.0  #: when an object came; between them lies what is kept
+BEFORE = 2000.0
+
+
+def instance(study: str, number: int = 1) -> Instance:
+    uid = f"{study}.1.{number}"
+    return Instance(
+        sop_instance_uid=uid, sop_class_uid=CT, transfer_syntax_uid="1.2.840.10008.1.2.1", series_uid=f"{study}.1",
+        study_uid=study, path=f"instances/{study}/{study}.1/{uid}.0badcafe.dcm", size=4, digest="00", header={},
+    )  # fmt: skip
+
+
+def place(ledger: Ledger, study: str, number: int = 1) -> Path:
+    """An object's file, as the index links it before it enters the row."""
+    path = ledger.data / instance(study, number).path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"DICM")
+    return path
+
+
+def enter(tx: Transaction, study: str, at: float, number: int = 1) -> None:
+    arrival = Arrival(
+        instance=instance(study, number), association=None, calling_ae="CT1", called_ae="NODE", received_at=at
+    )
+    tx.studies.record([arrival])
+
+
+def predict(tx: Transaction, study: str, blob: str) -> None:
+    """A run on the study with a mask."""
+    tx.predictions.save(prediction_of(study, blob))
+
+
+def aged(ledger: Ledger, data: bytes) -> str:
+    """A blob that was put long ago."""
+    digest = ledger.blobs.put(data)
+    os.utime(ledger.blobs.path(digest), (OLD, OLD))
+    return digest
+
+
+def study(ledger: Ledger, uid: str, at: float, mask: str = "") -> Path:
+    file = place(ledger, uid)
+    with ledger.begin("test") as tx:
+        enter(tx, uid, at)
+        if mask:
+            predict(tx, uid, mask)
+    return file
+
+
+def test_a_mask_that_two_studies_share_stays_until_the_last_of_them_goes(ledger: Ledger) -> None:
+    empty = aged(ledger, b"an empty mask is the same in every study")
+    study(ledger, "1.2.1", OLD, empty)
+    study(ledger, "1.2.2", NEW, empty)
+
+    assert upkeep.retain(ledger, "test", BEFORE).studies == 1
+    assert ledger.blobs.get(empty)
+
+    assert upkeep.retain(ledger, "test", NEW + 1).studies == 1
+    assert not ledger.blobs.path(empty).exists()
+
+
+def test_a_mask_that_somebody_put_just_now_is_not_taken_from_under_them(ledger: Ledger) -> None:
+    blob = aged(ledger, b"mask")
+    file = study(ledger, "1.2.1", OLD, blob)
+    ledger.blobs.put(b"mask")  # a worker, before it says for which study
+
+    assert upkeep.retain(ledger, "test", BEFORE).studies == 0
+    assert ledger.blobs.get(blob) == b"mask"
+    assert file.exists()
+
+
+def test_a_study_goes_with_its_files_its_masks_and_what_they_took_up(ledger: Ledger) -> None:
+    blob = aged(ledger, b"mask")
+    file = study(ledger, "1.2.1", OLD, blob)
+    other = study(ledger, "1.2.2", NEW)
+
+    freed = upkeep.retain(ledger, "test", BEFORE)
+
+    assert (freed.studies, freed.bytes) == (1, 4)
+    assert not file.exists()
+    assert not ledger.blobs.path(blob).exists()
+    assert other.exists()
+    assert ledger.verify().faults == ()
+    assert not list((ledger.data / "removing").iterdir())
+
+
+def test_an_object_that_comes_while_its_old_study_is_removed_keeps_its_file(ledger: Ledger) -> None:
+    """The index links a file to its place before it enters it; what it was told of lies in incoming until then."""
+    old = study(ledger, "1.2.1", OLD)
+    late = place(ledger, "1.2.1", number=2)
+    incoming = ledger.data / "incoming"
+    incoming.mkdir()
+    os.link(late, incoming / "1.2.1.1.2.7b-0.dcm")
+
+    upkeep.retain(ledger, "test", BEFORE)
+    with ledger.begin("index") as tx:
+        enter(tx, "1.2.1", NEW, number=2)
+
+    assert late.read_bytes() == b"DICM"
+    assert not old.exists()
+
+
+def test_a_study_that_got_something_new_since_the_round_began_is_kept(ledger: Ledger) -> None:
+    """Removing the studies before it may take minutes."""
+    old = study(ledger, "1.2.1", OLD)
+    with ledger.begin_reading() as tx:
+        due = tx.studies.quiet_since(BEFORE, ())
+    late = place(ledger, "1.2.1", number=2)
+    with ledger.begin("index") as tx:
+        enter(tx, "1.2.1", NEW, number=2)
+
+    assert due == ("1.2.1",)
+    assert not upkeep.forget(ledger, "test", "1.2.1", BEFORE, {})
+    assert old.exists()
+    assert late.exists()
+
+
+def test_what_a_crash_left_half_removed_is_finished_and_what_is_known_comes_back(ledger: Ledger) -> None:
+    known = study(ledger, "1.2.1", NEW)
+    apart = ledger.data / "removing" / "1.2.1"
+    apart.parent.mkdir()
+    os.rename(ledger.data / "instances" / "1.2.1", apart)
+    forgotten = apart / "1.2.1.1" / "1.2.1.1.9.0badcafe.dcm"
+    forgotten.write_bytes(b"DICM")
+
+    upkeep.retain(ledger, "test", BEFORE)
+
+    assert known.read_bytes() == b"DICM"
+    assert not apart.exists()
+    assert not (known.parent / forgotten.name).exists()
