@@ -25,6 +25,7 @@ from inference.packages.package import Package, open_package
 from inference.pipeline import Outcome
 from inference.runtime import OutOfMemory
 from storage.facts.errors import Misconfigured, Rejected, Transient
+from storage.facts.prediction import Status
 from tests import builders
 from tests.inference.executors.rig import write_package
 
@@ -235,6 +236,12 @@ def test_a_cut_off_file_is_no_answer(tmp_path: Path) -> None:
         parcel.unpack(body, sizes, tmp_path / "s")
 
 
+def test_members_of_our_enumerations_are_known_however_a_python_names_them() -> None:
+    by_name = b"cbuiltins\ngetattr\n(cstorage.facts.prediction\nStatus\nVNOT_ATTEMPTED\ntR."
+    by_value = b"cstorage.facts.prediction\nStatus\n(V" + Status.NOT_ATTEMPTED.encode() + b"\ntR."
+    assert parcel.hear(by_name) is parcel.hear(by_value) is Status.NOT_ATTEMPTED
+
+
 class Hostile:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch /tmp/never",)
@@ -250,6 +257,9 @@ class Hostile:
         b"cstorage.facts.wire\nfrom_json\n.",
         b"cstorage.ledger\nLedger\n.",
         b"cnumpy\nload\n.",
+        b"cbuiltins\ngetattr\n(cstorage.facts.prediction\nStatus\nV__class__\ntR.",
+        b"cbuiltins\ngetattr\n(cstorage.facts.prediction\nPrediction\nV__init__\ntR.",
+        b"cbuiltins\ngetattr\n(cnumpy\nndarray\nVtofile\ntR.",
         b"\x80\x05garbage",
         b"",
     ],
