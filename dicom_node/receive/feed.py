@@ -99,6 +99,11 @@ class Feed:
         """Objects and events that the ledger does not have yet."""
         return self._events.qsize() + self._untold + self._unseen
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether ``make_way`` holds senders up."""
+        return self.behind > BACKLOG
+
     def make_way(self) -> bool:
         """Before an object is taken: hold its sender up for a moment while the index is behind.
 

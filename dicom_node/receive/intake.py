@@ -62,6 +62,10 @@ class Counters:
 class Desk(Protocol):
     """Takes C-STORE requests."""
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether ``begin`` may hold a sender up."""
+
     def begin(self, request: Request) -> Intake:
         """Start one object."""
 
@@ -73,6 +77,11 @@ class FrontDesk:
         self._incoming, self._feed = incoming, feed
         self.counters = Counters()
         self.limits = Limits(ReceiveSection())  #: the SCP, which knows the peers, puts theirs
+
+    @property
+    def may_wait(self) -> bool:
+        """See Desk."""
+        return self._feed.is_behind
 
     def begin(self, request: Request) -> Intake:
         """See Desk."""
@@ -116,6 +125,11 @@ class Intake:
     def may_pause(self) -> bool:
         """Whether ``write`` may sleep, as its peer has a rate to keep to."""
         return self._allowance is not None and self._allowance.paced
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether ``close`` waits for the disk."""
+        return self._sink is not None and self._sink.durable
 
     def open(self, incoming: Incoming) -> None:
         """Make room for the object."""

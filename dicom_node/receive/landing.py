@@ -135,6 +135,11 @@ class Sink:
         except OSError as error:
             raise _disk(error) from error
 
+    @property
+    def durable(self) -> bool:
+        """Whether ``close`` waits until the object is on disk."""
+        return self._incoming.durable
+
     def write(self, pieces: Sequence[memoryview]) -> None:
         """Append bytes of the data set. Raises DiskFull or Transient; the sink is then aborted."""
         waiting: list[bytes | memoryview] = [*pieces]

@@ -68,6 +68,7 @@ class Reception:
         if not link.unread and not self._await_byte():
             return False
         link.pace.begin()
+        link.turn.take()
         return self._peek_command() and self._take_command()
 
     def _await_byte(self) -> bool:
@@ -154,15 +155,20 @@ class Reception:
             abstract_syntax=str(accepted.abstract_syntax),
             transfer_syntax=str(accepted.transfer_syntax[0]),
         )
-        return self._desk.begin(request)
+        turn = self._link.turn
+        if self._desk.may_wait:
+            turn.give()
+        intake = self._desk.begin(request)
+        if intake.may_pause:
+            turn.give()
+        else:
+            turn.take()
+        return intake
 
     def _take_message(self) -> bool:
         """The data set, fragment by fragment (PS3.8 Figure 9-2), and its answer. False: something else came."""
         link, buffer = self._link, self._link.buffer
         left, control = self._left, 0
-        assert self._intake is not None
-        if not self._intake.may_pause:
-            link.turn.take()
         while not control & 2:
             if not left:
                 if link.end - link.start < 6:
@@ -194,6 +200,7 @@ class Reception:
         if self._left:
             raise BrokenProtocol(TOO_MANY)
         self._link.answer(delete_response(self._context, self._fields, NO_SUCH_OPERATION))
+        self._link.turn.give()
         self._dul._idle_timer.restart()
         return True
 
@@ -216,12 +223,14 @@ class Reception:
         assert intake is not None
         self._hand_on()
         self._intake = None
-        link.turn.give()  # the disk is waited for
+        if intake.may_wait:
+            link.turn.give()
         status = intake.close()
         try:
             link.answer(store_response(self._context, self._fields, status.code, status.comment))
         finally:
             intake.tell()
+        link.turn.give()
         self._dul._idle_timer.restart()
 
 
