@@ -21,11 +21,11 @@ from pynetdicom.dsutils import decode
 from dicom_node import logs
 from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig, load
-from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.stage import UNKNOWN_TRANSACTION, take_reports
 from dicom_node.receive.assembly import expect
 from dicom_node.receive.feed import serve
 from dicom_node.receive.index import Index, TakeReport
+from dicom_node.unreadable import UNREADABLE
 from dicom_node.wiring import archives_of, completeness_of
 from storage.exits import spoken
 from storage.ledger import Ledger

@@ -12,7 +12,6 @@ import pydicom
 
 from dicom_node.config import MODEL_NAME, DestinationSection, NodeConfig, own_titles
 from dicom_node.deliver import query
-from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.stage import Route, Routes
@@ -21,6 +20,7 @@ from dicom_node.receive.assembly import AskTheSource, Assembly, QuietTime, Sourc
 from dicom_node.receive.reconcile import Archive
 from dicom_node.route.header import header_of
 from dicom_node.route.provenance import NodeIdentity
+from dicom_node.unreadable import UNREADABLE
 from storage.facts.errors import NodeError, Rejected
 from storage.facts.study import Header, Instance, Series
 from storage.ledger import Ledger

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydicom import dcmread, dcmwrite
-from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Body
 from dicom_node.deliver.destination import Outgoing
+from dicom_node.unreadable import UNREADABLE
 from storage.facts.errors import Rejected, Transient
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
@@ -26,13 +26,6 @@ _ALTERNATIVES = {EXPLICIT: (IMPLICIT,), DEFLATED: (IMPLICIT,)}
 def transfer_syntaxes(file: Outgoing) -> tuple[str, ...]:
     """In which transfer syntaxes the file can be sent, its own first."""
     return (file.transfer_syntax_uid, *_ALTERNATIVES.get(file.transfer_syntax_uid, ()))
-
-
-#: What pydicom raises on a data set that it cannot read or write.
-UNREADABLE = (
-    InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
-    ArithmeticError, NotImplementedError, RecursionError, struct.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,11 +19,11 @@ from pynetdicom.dsutils import decode, encode
 
 from dicom_node.deliver import command
 from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Association, Body, Context, Proposal
-from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.command import Message
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.link import Lost, Silent
 from dicom_node.deliver.refusal import meaning
+from dicom_node.unreadable import UNREADABLE
 from storage.facts.errors import Rejected, Transient
 
 log = logging.getLogger(__name__)

@@ -33,11 +33,11 @@ from pynetdicom.presentation import build_context
 from pynetdicom.transport import AssociationServer
 
 from dicom_node.deliver.association import EXPLICIT, IMPLICIT
-from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.commitment import send_report
 from dicom_node.deliver.destination import Destination
 from dicom_node.receive import contexts, landing
 from dicom_node.receive.stream import SharedContexts
+from dicom_node.unreadable import UNREADABLE
 from dicom_node.worklist import ups
 from storage.facts.errors import Transient
 

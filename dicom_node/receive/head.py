@@ -17,9 +17,9 @@ from pydicom import config as pydicom_config
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 
+from dicom_node.unreadable import UNREADABLE
 from storage.facts.errors import Rejected
 from storage.facts.study import SLICE_KEYWORDS
 
@@ -166,13 +166,6 @@ def _skip_item(head: bytes | bytearray | memoryview, at: int, explicit: bool, de
     raise Truncated("an item does not end")
 
 
-#: What pydicom raises on bytes that are no data set.
-_UNREADABLE = (
-    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
-    NotImplementedError, OSError, RecursionError, TypeError, ValueError, struct.error,
-)  # fmt: skip
-
-
 def _read_slowly(head: bytes, transfer_syntax_uid: str) -> dict[str, Any]:
     """Odd encodings: let pydicom read them."""
     implicit = transfer_syntax_uid == IMPLICIT_LITTLE
@@ -184,7 +177,7 @@ def _read_slowly(head: bytes, transfer_syntax_uid: str) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # a file that is not in the encoding it claims is read all the same
             dataset = read_dataset(BytesIO(head), implicit, little, stop_when=_past, specific_tags=sorted(_READERS))
             return _values_of(dataset, little)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Truncated(f"the data set cannot be read ({type(error).__name__})") from error
 
 

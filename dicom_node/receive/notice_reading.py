@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode
 
-from dicom_node.deliver.body import UNREADABLE
 from dicom_node.receive.contexts import AVAILABILITY, PERFORMED_STEP, UPS_EVENT, UPS_PUSH
 from dicom_node.receive.events import Noticed
 from dicom_node.receive.notices import (
@@ -23,6 +22,7 @@ from dicom_node.receive.notices import (
     PROCESSING_FAILURE,
     Refused,
 )
+from dicom_node.unreadable import UNREADABLE
 from storage.facts.arrival import (
     AVAILABLE,
     CANCELED,

@@ -15,10 +15,10 @@ from pydicom.filereader import read_dataset
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from dicom_node.deliver.body import UNREADABLE
 from dicom_node.receive import head
 from dicom_node.receive.intake import CANNOT_UNDERSTAND, DOES_NOT_MATCH, SUCCESS, Desk, Intake, Request
 from dicom_node.receive.landing import UID, Origin
+from dicom_node.unreadable import UNREADABLE
 from storage.facts.errors import Rejected
 
 META_BYTES = 64 * 1024  #: longest preamble with file meta information that is read

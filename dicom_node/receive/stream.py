@@ -12,14 +12,13 @@ from __future__ import annotations
 import errno
 import logging
 import ssl
-import struct
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any, cast
 
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
@@ -30,6 +29,7 @@ from dicom_node.receive.intake import Desk
 from dicom_node.receive.reception import Reception
 from dicom_node.receive.turns import Turns
 from dicom_node.receive.wire import TOO_LONG, BrokenProtocol, Gone, Patience, StreamSocket
+from dicom_node.unreadable import BAD_VALUE
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,7 @@ MESSAGES_BYTES = 8 * MESSAGE_BYTES  #: of all such messages that were not served
 WAITING = 32  #: connections of one address that have not asked for an association yet
 
 #: What pynetdicom lets out, ending its thread, on a message that is none or comes out of turn.
-UNREADABLE = (
-    InvalidEventError, InvalidDicomError, BytesLengthException, ArithmeticError, AttributeError, EOFError, LookupError,
-    NotImplementedError, OSError, TypeError, ValueError, struct.error,
-)  # fmt: skip
+UNREADABLE = (*BAD_VALUE, InvalidEventError, InvalidDicomError, EOFError, OSError)
 
 LEANS_ON: dict[type, tuple[str, ...]] = {
     RequestHandler: ("_create_association",),

@@ -7,7 +7,6 @@ description, and left out where it identifies: half an identifier is another one
 from __future__ import annotations
 
 import re
-import struct
 import unicodedata
 import warnings
 from collections.abc import Callable
@@ -15,13 +14,10 @@ from datetime import date
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 
-_UNREADABLE = (
-    ValueError, TypeError, AttributeError, LookupError, ArithmeticError, NotImplementedError, BytesLengthException,
-    struct.error,
-)  # fmt: skip
+from dicom_node.unreadable import BAD_VALUE
+
 _DATE = re.compile(r"(\d{4})[-./]?(\d{2})[-./]?(\d{2})(?:\d{6}.*)?")
 _TIME = re.compile(r"(\d{2})(?::?([0-5]\d)(?::?([0-5]\d)(\.\d{1,6})?)?)?")
 _AGE = re.compile(r"0*(\d{1,3})([DWMY]?)")
@@ -36,7 +32,7 @@ def value(dataset: Dataset, keyword: str) -> Any:
         warnings.simplefilter("ignore")  # pydicom's warnings quote values: they may be a patient's
         try:
             found = dataset.get(keyword)
-        except _UNREADABLE:
+        except BAD_VALUE:
             return None
     return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
 
@@ -49,7 +45,7 @@ def plain(found: Any) -> str:
         warnings.simplefilter("ignore")
         try:
             parts = [str(v) for v in found] if isinstance(found, MultiValue | list) else [str(found)]
-        except _UNREADABLE:
+        except BAD_VALUE:
             return ""
     return line("\\".join(parts))
 

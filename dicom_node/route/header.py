@@ -6,7 +6,6 @@ Never raises on what a sender wrote: an element that cannot be read, or is too l
 from __future__ import annotations
 
 import math
-import struct
 import threading
 import warnings
 from collections.abc import Iterable
@@ -15,11 +14,11 @@ from typing import Any
 from pydicom.config import disable_value_validation
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from dicom_node.route.vocabulary import keyword_of
+from dicom_node.unreadable import BAD_VALUE
 from storage.facts.study import SLICE_KEYWORDS, Header
 
 MAX_DEPTH = 4  #: levels of sequences
@@ -43,10 +42,7 @@ _BINARY = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "UN"})
 _BULK_KEYWORDS = frozenset({"PixelData", "FloatPixelData", "DoubleFloatPixelData", "DataSetTrailingPadding"})
 
 #: What pydicom raises on elements that it cannot make sense of. Found by feeding it malformed files.
-_UNREADABLE = (
-    ValueError, TypeError, AttributeError, LookupError, NotImplementedError, ArithmeticError, OSError, EOFError,
-    AssertionError, RecursionError, struct.error, BytesLengthException,
-)  # fmt: skip
+_UNREADABLE = (*BAD_VALUE, AssertionError, EOFError, OSError, RecursionError)
 
 #: Warning filters and pydicom's validation are settings of the whole process.
 _quiet = threading.Lock()

@@ -20,8 +20,9 @@ from inference.imaging.projection import PROJECTIONS, direction, pixel_spacing
 from inference.imaging.scan import Source, numbers_of, text_of
 from storage.facts.prediction import Frame
 
-#: What is read of every object; of one, the whole header is kept.
 _TABLE = "ModalityLUTSequence"  # stands for the rescale where values are no straight line (PS3.3 C.11.1)
+
+#: What is read of every object; of one, the whole header is kept.
 READ = (
     "SOPClassUID",
     "SOPInstanceUID",

@@ -13,12 +13,12 @@ import pytest
 from pynetdicom.dsutils import decode, encode
 
 from dicom_node.deliver import command
-from dicom_node.deliver.body import UNREADABLE
 from dicom_node.deliver.commitment import Reference, action_information, parse_report
 from dicom_node.receive import notice_reading
 from dicom_node.receive.contexts import AVAILABILITY, PERFORMED_STEP
 from dicom_node.receive.events import Noticed
 from dicom_node.receive.notices import Refused
+from dicom_node.unreadable import UNREADABLE
 from storage.facts.errors import Rejected
 from tests.dicom_node.pieces import RawPeer, Sent, Shape, pdus
 from tests.dicom_node.receive.conftest import CT, VERIFICATION, MakeReceiver
