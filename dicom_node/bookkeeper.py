@@ -42,7 +42,9 @@ def run(config: NodeConfig, link: socket.socket) -> None:
     clock.start()
     gc.freeze()  # what a ledger loads lives on: looking through it again and again costs two fifths of the index's CPU
     try:
-        serve(link, index_of(config, ledger).take)
+        index = index_of(config, ledger)
+        index.resume()
+        serve(link, index.take)
     finally:
         clock.stop()
         ledger.close()

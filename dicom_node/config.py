@@ -244,7 +244,8 @@ class UpkeepSection(Settings):
 
     keep_days: float = Field(default=14.0, ge=0)
     """Received images and results are removed when their study was quiet this long, days; 0 keeps all.
-    Default 14: the PACS is the archive."""
+    Default 14: the PACS is the archive. Days count while the node runs: of a time that it was off, or that its clock
+    jumped over, a day counts at most (an eighth of keep_days where that is less)."""
     verify_hours: float = Field(default=24.0, gt=0)
     """How often the audit trail is re-computed, hours. Default 24."""
 

@@ -17,12 +17,14 @@ from pathlib import Path
 from dicom_node.config import DestinationSection, NodeConfig, own_titles
 from dicom_node.deliver.tls import Files
 from dicom_node.deliver.tls import load as load_files
-from storage import views, workers
+from storage import upkeep, views, workers
 from storage.facts.errors import Misconfigured, NodeError
 from storage.facts.task import State
 from storage.ledger import Ledger
 
 SOON_DAYS = 30  #: before a certificate ends, when it should be renewed
+DAY = 86400.0  #: seconds
+HELD_DAYS = 2.0  #: that retention is late, from where on it is told
 WAITING = 10_000  #: received objects that the ledger does not have yet; from there on senders are slowed
 
 
@@ -169,6 +171,7 @@ def _ledger(config: NodeConfig) -> Iterator[Check]:
         ledger = Ledger(config.node.data, config.database_url())
         try:
             yield from _contents(ledger)
+            yield from _retention(ledger, config.upkeep.keep_days * DAY)
         finally:
             ledger.close()
     except NodeError as error:
@@ -208,6 +211,17 @@ def _contents(ledger: Ledger) -> Iterator[Check]:
         )  # fmt: skip
     else:
         yield Check(what="rules", verdict=Verdict.OK, found=f"{len(rules)} on")
+
+
+def _retention(ledger: Ledger, keep: float) -> Iterator[Check]:
+    """Whether retention leaves files alone that are old enough by the clock."""
+    held = upkeep.horizon(ledger, keep, time.time()).held / DAY if keep else 0.0
+    if held > HELD_DAYS:
+        yield Check(
+            what="retention", verdict=Verdict.WARNING,
+            found=f"files count {held:.0f} days less than by the clock: the node was off, or the clock was set",
+            todo="nothing if the clock is right: they are removed later; a lower upkeep.keep_days removes them sooner",
+        )  # fmt: skip
 
 
 def _peers(config: NodeConfig) -> Iterator[Check]:

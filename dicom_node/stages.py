@@ -32,10 +32,12 @@ from storage.stage import Done, Handler, Stage
 log = logging.getLogger(__name__)
 
 ACTOR = "stages"
+DAY = 86400.0  #: seconds
 #: Loops, and what each takes: a dead PACS must not hold up a report, nor a large report a delivery.
 LOOPS = (
     ("assembly", (Kind.ASSEMBLE, Kind.ROUTE, Kind.CHOOSE)),
-    ("report", (Kind.REPORT, Kind.RETAIN, Kind.VERIFY)),
+    ("report", (Kind.REPORT,)),
+    ("upkeep", (Kind.RETAIN, Kind.VERIFY)),  # minutes, at times
     ("delivery", (Kind.DELIVER, Kind.COMMIT, Kind.ANNOUNCE)),
     ("delivery", (Kind.DELIVER, Kind.COMMIT, Kind.ANNOUNCE)),
     ("reconcile", (Kind.RECONCILE,)),
@@ -111,8 +113,12 @@ def _some(handlers: Mapping[Kind, Handler], kinds: Iterable[Kind]) -> dict[Kind,
 
 def _retain(config: NodeConfig, ledger: Ledger) -> Callable[[Task], Done]:
     def work(_task: Task) -> Done:
-        freed = upkeep.retain(ledger, ACTOR, time.time() - config.upkeep.keep_days * 86400)
-        return Done(note={"studies": freed.studies, "bytes": freed.bytes})
+        if not config.upkeep.keep_days:
+            return Done(note={"why": "nothing is removed any more"})
+        since = upkeep.horizon(ledger, config.upkeep.keep_days * DAY, time.time())
+        freed = upkeep.retain(ledger, ACTOR, since)
+        held = {"held_back_days": round(since.held / DAY, 1)} if since.held > DAY else {}
+        return Done(note={"studies": freed.studies, "bytes": freed.bytes, **held})
 
     return work
 

@@ -71,7 +71,7 @@ class Blobs:
     def is_young(self, digest: str, seconds: float) -> bool:
         """Whether the blob was put, or put again, within so many seconds; False where there is none."""
         try:
-            return time.time() - self.path(digest).stat().st_mtime < seconds
+            return _is_young(self.path(digest), seconds)
         except FileNotFoundError:
             return False
 
@@ -83,10 +83,15 @@ class Blobs:
             os.rename(target, apart)  # who puts it from now on writes it anew; who did just before has made it young
         except FileNotFoundError:
             return
-        if time.time() - apart.stat().st_mtime < seconds:
+        if _is_young(apart, seconds):
             os.rename(apart, target)
         else:
             apart.unlink()
+
+
+def _is_young(path: Path, seconds: float) -> bool:
+    """Whether a file was changed within so many seconds. What is from the future came before a clock was set back."""
+    return abs(time.time() - path.stat().st_mtime) < seconds
 
 
 def _refreshed(target: Path) -> bool:

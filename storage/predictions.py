@@ -233,6 +233,11 @@ class Predictions:
         if row is not None and row.reported_at is None:
             self._session.delete(row)
 
+    def set_back(self, now: float) -> None:
+        """The clock was set back: what was asked for later than ``now`` was asked for now."""
+        future = update(CommitmentRow).where(CommitmentRow.requested_at > now)
+        self._session.execute(future.values(requested_at=now))
+
     def uncommitted(self, prediction_key: str, destination: str) -> set[str]:
         """SOP Instance UIDs delivered there and not committed yet."""
         query = (

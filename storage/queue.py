@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
@@ -134,7 +134,7 @@ class Queue:
     def defer(self, task: Task, at: float, why: str) -> None:
         """Put the task back until ``at``; no failure is counted and nothing is written to the trail but the state."""
         row = self._mine(task)
-        if row.payload.get("touched", 0) > task.payload.get("touched", 0):
+        if row.payload.get("touched", 0) != task.payload.get("touched", 0):  # not >: a clock may be set back
             at = min(at, row.not_before) if row.not_before > time.time() else time.time()
         self._wait(row, Event.DEFER, at, why)
 
@@ -167,8 +167,11 @@ class Queue:
         self._make_room(row)
 
     def _make_room(self, revived: TaskRow) -> None:
-        """Give the ended tasks below another key: a task that follows under the old one would be taken for known."""
-        below = [revived.id]
+        """End the tasks below and give them another key: what follows now under the old one would be taken for known.
+
+        What waits would else go on with the earlier outcome, and a dead letter below would stay one for ever.
+        """
+        below, why = [revived.id], f"overtaken: task {revived.id} is tried again"
         while below:
             mine = (TaskRow.study_uid == revived.study_uid, TaskRow.parent_id.in_(below))  # the study has an index
             rows = list(self._session.scalars(select(TaskRow).where(*mine).with_for_update()))
@@ -177,8 +180,11 @@ class Queue:
                     raise Rejected(
                         f"what task {revived.id} left behind is at work as task {row.id}: try again in a moment"
                     )
-                if row.state != State.WAITING:
-                    row.key = f"{row.key}#{row.id}"
+                if row.state == State.FAILED:
+                    self._move(row, Event.REVIVE)
+                if row.state == State.WAITING:
+                    self._end(row, Event.CANCEL, why=why)
+                _stand_aside(row)
             below = [row.id for row in rows]
         self._session.flush()
 
@@ -188,6 +194,20 @@ class Queue:
         if row is None:
             raise Rejected(f"there is no task {task_id}: see `dicom-node tasks list`")
         self._end(row, Event.CANCEL, why="cancelled by an operator")
+
+    def again(self, item: Next) -> None:
+        """Ask once more for what was asked for under a known key, and has ended: a dead letter is tried again."""
+        row = self._session.scalar(
+            select(TaskRow).where(TaskRow.kind == item.kind, TaskRow.key == item.key).with_for_update()
+        )
+        if row is not None and row.state == State.FAILED:
+            self.revive(row.id)
+            self.hasten(item.kind, item.key, item.not_before, item.payload)
+            return
+        if row is not None:
+            _stand_aside(row)
+            self._session.flush()
+        self.enqueue(item)
 
     def hasten(self, kind: Kind, key: str, at: float, payload: Mapping[str, Any] | None = None) -> bool:
         """Set when a waiting task is due. Returns whether there was one."""
@@ -223,6 +243,32 @@ class Queue:
             and_(TaskRow.state == State.RUNNING, TaskRow.owner.startswith(owner_prefix, autoescape=True)),
             "its worker died",
         )
+
+    def latest(self, kind: Kind, prefix: str) -> tuple[int, float] | None:
+        """Number of the last task of a kind whose key begins so, and when it was made; None when there is none."""
+        query = select(TaskRow.id, TaskRow.created_at).where(
+            TaskRow.kind == kind, TaskRow.key.startswith(prefix, autoescape=True)
+        )
+        row = self._session.execute(query.order_by(TaskRow.id.desc()).limit(1)).one_or_none()
+        return None if row is None else (row.id, row.created_at)
+
+    def ticks(self, kinds: Iterable[Kind]) -> Sequence[float]:
+        """When the tasks of periodic kinds were made, seconds since the epoch, the newest first."""
+        query = select(TaskRow.created_at).where(TaskRow.kind.in_([kind.value for kind in kinds]))
+        return self._session.scalars(query.order_by(TaskRow.id.desc())).all()
+
+    def set_back(self, now: float, seconds: float) -> None:
+        """The clock was set back so far: what would wait for the earlier time waits as long as was meant."""
+        waiting = update(TaskRow).where(TaskRow.state == State.WAITING, TaskRow.not_before > now)
+        due = case((TaskRow.not_before - seconds > now, TaskRow.not_before - seconds), else_=now)
+        self._session.execute(waiting.values(not_before=due, ready_at=due))
+        # A worker that lives has renewed its lease by the new time, or does so in a moment.
+        leased = update(TaskRow).where(TaskRow.state == State.RUNNING, TaskRow.lease_until > now + seconds / 2)
+        self._session.execute(leased.values(lease_until=TaskRow.lease_until - seconds))
+        # Who waits for others gives up so long after it was made. Ticks stay: they say what the clock said.
+        made = update(TaskRow).where(TaskRow.kind == Kind.CHOOSE, TaskRow.created_at > now)
+        self._session.execute(made.where(TaskRow.state == State.WAITING).values(created_at=now))
+        self.rung = True
 
     def next_due(self, kinds: Iterable[Kind]) -> float | None:
         """When the next waiting task of these kinds is due, or the next lease ends; None when there is neither."""
@@ -275,6 +321,12 @@ class Queue:
             f"task {event}", outcome=outcome, study=row.study_uid, series=row.series_uid, kind=row.kind, key=row.key,
             attempt=row.attempt, **{k: v for k, v in note.items() if v is not None},
         )  # fmt: skip
+
+
+def _stand_aside(row: TaskRow) -> None:
+    """Leave the key to another task; a row that stands aside already keeps the key that it has."""
+    if not row.key.endswith(f"#{row.id}"):
+        row.key = f"{row.key}#{row.id}"
 
 
 def _task(row: TaskRow) -> Task:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
@@ -37,6 +37,7 @@ from storage.tables import (
 )
 
 NOT_YET = (IN_PROGRESS, INCOMPLETE, UNAVAILABLE)
+LOOKUP = 500  #: UIDs in one question
 STALE_SECONDS = 12 * 3600.0  #: after which a step that was never ended is no evidence any more
 LONGEST_PAUSE = 900.0  #: seconds; what comes later is another transfer, not a pause of this one
 MEMORY_SERIES = 1000.0  #: counted of a source and protocol before older ones count half
@@ -94,15 +95,29 @@ class Sources:
         if fresh:
             self._session.execute(insert(NoticedObjectRow), fresh)
 
-    def forget(self, study_uids: Sequence[str], before: float) -> None:
-        """Drop the notices of studies whose files were removed, and those that are older than that time."""
-        gone = select(NoticeRow.sop_instance_uid).where(
-            NoticeRow.study_uid.in_(study_uids) | (NoticeRow.changed_at < before)
-        )
-        self._session.execute(delete(NoticedObjectRow).where(NoticedObjectRow.notice_uid.in_(gone)))
-        self._session.execute(
-            delete(NoticeRow).where(NoticeRow.study_uid.in_(study_uids) | (NoticeRow.changed_at < before))
-        )
+    def forget(self, study_uid: str) -> None:
+        """Drop the notices of a study whose files were removed."""
+        self._drop(self._session.scalars(select(NoticeRow.sop_instance_uid).where(NoticeRow.study_uid == study_uid)))
+
+    def forget_older(self, before: float, most: int) -> bool:
+        """Drop notices that nobody changed since a time, so many at most; whether there may be more."""
+        old = select(NoticeRow.sop_instance_uid).where(NoticeRow.changed_at < before).limit(most)
+        return self._drop(self._session.scalars(old)) == most
+
+    def _drop(self, notice_uids: Iterable[str]) -> int:
+        gone = list(notice_uids)
+        for table, key in ((NoticedObjectRow, NoticedObjectRow.notice_uid), (NoticeRow, NoticeRow.sop_instance_uid)):
+            for start in range(0, len(gone), LOOKUP):
+                some = delete(table).where(key.in_(gone[start : start + LOOKUP]))
+                self._session.execute(some.execution_options(synchronize_session=False))
+        return len(gone)
+
+    def set_back(self, now: float, seconds: float) -> None:
+        """The clock was set back so far: what lies in the future of ``now`` is brought back from there."""
+        self._session.execute(update(NoticeRow).where(NoticeRow.changed_at > now).values(changed_at=now))
+        earlier = AbsenceRow.next_at - seconds
+        late = update(AbsenceRow).where(AbsenceRow.next_at > now)
+        self._session.execute(late.values(next_at=case((earlier > now, earlier), else_=now)))
 
     def state_of(self, notice_uid: str) -> str | None:
         """The state of a notice; None for one that nobody sent."""

@@ -6,16 +6,18 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Table, delete, func, insert, select, update
+from sqlalchemy import CursorResult, Table, Text, case, delete, func, insert, select, update
+from sqlalchemy import cast as cast_to
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
 from storage.facts.arrival import Arrival, Evidence
 from storage.facts.study import Header, Instance, Series
-from storage.facts.task import State
+from storage.facts.task import Kind, State
 from storage.tables import AssociationRow, AssociationSeriesRow, InstanceRow, SeriesRow, TaskRow, VariantRow
 
 LOOKUP = 500  #: UIDs in one question
+AHEAD = 60.0  #: seconds: what lies less ahead of the clock is left alone
 _TICK = 1e-6  #: seconds; the least that times of today differ by as floats is a quarter of it
 _INSTANCES = cast("Table", InstanceRow.__table__)  # inserted past the mapper: a tenth less of all that an object costs
 
@@ -62,6 +64,8 @@ class Studies:
         """
         known = self._known(arrivals)
         series = self._series_rows(arrivals)
+        now = time.time()
+        self.set_back(now, [uid for uid, row in series.items() if row.last_at > now + AHEAD])
         linked = self._linked(arrivals)
         latest = {uid: row.last_at for uid, row in series.items()}
         fresh: list[dict[str, Any]] = []
@@ -232,8 +236,10 @@ class Studies:
         row = self._session.get(SeriesRow, series_uid)
         return None if row is None else self._series(row)
 
-    def quiet_since(self, before: float, open_states: Iterable[State], study_uid: str = "") -> tuple[str, ...]:
-        """Studies that still have files, got nothing new since ``before``, and have no task in one of those states.
+    def quiet_outside(
+        self, before: float, after: float, open_states: Iterable[State], study_uid: str = ""
+    ) -> tuple[str, ...]:
+        """Studies that still have files, got nothing new between these times, and have no task in one of those states.
 
         All of them, or the one named if it is such a study.
         """
@@ -245,29 +251,46 @@ class Studies:
             .join(InstanceRow, InstanceRow.series_uid == SeriesRow.series_uid)
             .where(SeriesRow.study_uid.not_in(busy))
             .group_by(SeriesRow.study_uid)
-            .having(func.max(SeriesRow.last_at) < before)
+            .having(func.count(case((SeriesRow.last_at.between(before, after), 1))) == 0)
         )
         if study_uid:
             query = query.where(SeriesRow.study_uid == study_uid)
         return tuple(self._session.scalars(query))
 
-    def paths(self, study_uid: str) -> set[str]:
-        """Where the received files of a study lie, relative to the data folder."""
+    def strays(self, study_uid: str) -> set[str]:
+        """Where received files of a study lie outside its folder, relative to the data folder.
+
+        An object may come under two studies, and a series too: what differs lies where its own bytes say.
+        """
         mine = InstanceRow.series_uid.in_(select(SeriesRow.series_uid).where(SeriesRow.study_uid == study_uid))
-        instances = select(InstanceRow.sop_instance_uid).where(mine)
-        found = set(self._session.scalars(select(InstanceRow.path).where(mine)))
-        variants = select(VariantRow.path).where(VariantRow.sop_instance_uid.in_(instances))
-        return found | set(self._session.scalars(variants))
+        folder = f"instances/{study_uid}/"
+        instances = select(InstanceRow.path).where(mine, ~InstanceRow.path.startswith(folder, autoescape=True))
+        variants = (
+            select(VariantRow.path)
+            .join(InstanceRow, InstanceRow.sop_instance_uid == VariantRow.sop_instance_uid)
+            .where(mine, ~VariantRow.path.startswith(folder, autoescape=True))
+        )
+        return {*self._session.scalars(instances), *self._session.scalars(variants)}
+
+    def paths(self, object_uids: Iterable[str]) -> set[str]:
+        """Where the files of those SOP Instance UIDs lie, relative to the data folder."""
+        wanted = list(object_uids)
+        found: set[str] = set()
+        for start in range(0, len(wanted), LOOKUP):
+            some = wanted[start : start + LOOKUP]
+            for table in (InstanceRow, VariantRow):
+                found.update(self._session.scalars(select(table.path).where(table.sop_instance_uid.in_(some))))
+        return found
 
     def forget_files(self, study_uid: str) -> None:
         """The received files of a study were removed; its series start anew if they are sent again."""
         series = list(self._session.scalars(select(SeriesRow).where(SeriesRow.study_uid == study_uid)))
         uids = [row.series_uid for row in series]
         instances = select(InstanceRow.sop_instance_uid).where(InstanceRow.series_uid.in_(uids))
-        self._session.execute(delete(VariantRow).where(VariantRow.sop_instance_uid.in_(instances)))
-        removed = cast(
-            "CursorResult[Any]", self._session.execute(delete(InstanceRow).where(InstanceRow.series_uid.in_(uids)))
-        ).rowcount
+        variants = delete(VariantRow).where(VariantRow.sop_instance_uid.in_(instances))
+        self._session.execute(variants.execution_options(synchronize_session=False))
+        gone = delete(InstanceRow).where(InstanceRow.series_uid.in_(uids)).execution_options(synchronize_session=False)
+        removed = cast("CursorResult[Any]", self._session.execute(gone)).rowcount
         for row in series:
             row.complete_instances = 0
         self._trail.append("files removed", study=study_uid, instances=removed)
@@ -285,6 +308,41 @@ class Studies:
         """The SOP Instance UIDs of a series."""
         query = select(InstanceRow.sop_instance_uid).where(InstanceRow.series_uid == series_uid)
         return frozenset(self._session.scalars(query))
+
+    def undecided(self) -> tuple[str, ...]:
+        """Series that have more than when they were last complete, and no task that would see to it."""
+        number = select(func.count()).where(InstanceRow.series_uid == SeriesRow.series_uid).scalar_subquery()
+        key = SeriesRow.series_uid + "/" + cast_to(SeriesRow.revision + 1, Text)
+        seen_to = select(TaskRow.id).where(TaskRow.kind == Kind.ASSEMBLE, TaskRow.key == key)
+        query = select(SeriesRow.series_uid).where(number > SeriesRow.complete_instances, ~seen_to.exists())
+        return tuple(self._session.scalars(query))
+
+    def ahead(self, now: float, most: int) -> tuple[str, ...]:
+        """Series that still arrive and whose last object came later than now; so many at most."""
+        open_ = TaskRow.state.in_([State.WAITING.value, State.RUNNING.value])
+        query = (
+            select(SeriesRow.series_uid)
+            .join(TaskRow, TaskRow.series_uid == SeriesRow.series_uid)
+            .where(TaskRow.kind == Kind.ASSEMBLE, open_, SeriesRow.last_at > now + AHEAD)
+        )
+        return tuple(self._session.scalars(query.distinct().limit(most)))
+
+    def set_back(self, now: float, series_uids: Iterable[str]) -> None:
+        """Move what came in the future so that its last object came now; the order of the objects stays.
+
+        As a whole: pauses are as long as they were, and who came first still did.
+        """
+        moved = list(series_uids)
+        for row in self._session.scalars(select(SeriesRow).where(SeriesRow.series_uid.in_(moved))):
+            seconds = row.last_at - now
+            mine = update(InstanceRow).where(InstanceRow.series_uid == row.series_uid)
+            earlier = mine.values(received_at=InstanceRow.received_at - seconds)
+            self._session.execute(earlier.execution_options(synchronize_session=False))
+            row.first_at, row.last_at = row.first_at - seconds, now
+        theirs = select(AssociationSeriesRow.association_id).where(AssociationSeriesRow.series_uid.in_(moved))
+        closed = update(AssociationRow).where(AssociationRow.closed_at > now, AssociationRow.id.in_(theirs))
+        self._session.execute(closed.values(closed_at=now).execution_options(synchronize_session=False))
+        self._session.flush()
 
     def _count(self, series_uid: str) -> int:
         query = select(func.count()).select_from(InstanceRow).where(InstanceRow.series_uid == series_uid)

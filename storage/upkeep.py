@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.blobs import sync_folder
 from storage.facts.errors import Rejected
-from storage.facts.task import State
+from storage.facts.task import Kind, State
 from storage.ledger import Ledger
 
 _BUSY = (State.WAITING, State.RUNNING, State.FAILED)  #: a task in one of these keeps its study
 _YOUNG = 3600.0  #: seconds: who puts a blob says what it is for within this time
+_LONGEST_STEP = 86400.0  #: seconds that count between two ticks at most
+_SLACK = 7200.0  #: seconds; the clock ticks once an hour, and when it was set
+#: Seconds between two transactions. SQLite has no queue of writers: who waits would else find the lock taken again.
+_BREATH = 0.05
+_NOTICES = 100  #: that are dropped in one transaction; one may name tens of thousands of objects
+_SERIES = 50  #: that are moved in time in one transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,72 +34,123 @@ class Freed:
     bytes: int
 
 
-def retain(ledger: Ledger, actor: str, before: float) -> Freed:
-    """Remove received images and result files of studies that went quiet before a time (seconds since the epoch).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horizon:
+    """The times that the clock showed while studies are kept: one that was quiet before, or after, is due."""
+
+    before: float  #: seconds since the epoch
+    after: float = math.inf  #: the same: the clock was once ahead
+    held: float = 0.0  #: seconds of age that are not believed, as the node did not see them pass
+
+
+def horizon(ledger: Ledger, keep: float, now: float) -> Horizon:
+    """Which studies have been kept for ``keep`` seconds, whatever the clock did meanwhile.
+
+    Files age while the node runs: its periodic tasks say what time it was. Between two of them not more counts than a
+    day, nor an eighth of ``keep``: a clock that jumps ahead, or was dead at the start, ages nothing by years. And what
+    came at a time that the clock showed since then is young, however far that time lies from now.
+    """
+    most = max(min(_LONGEST_STEP, keep / 8), _SLACK)
+    with ledger.begin_reading() as tx:
+        ticks = tx.queue.ticks((Kind.RETAIN, Kind.VERIFY))
+    age, shown = 0.0, [now]
+    for at in ticks:
+        age += min(max(shown[-1] - at, 0.0), most)
+        shown.append(at)
+        if age >= keep:
+            break
+    before = min(now - keep, min(shown) - _SLACK)
+    held = max(now - keep - before - _SLACK, 0.0)
+    if age < keep:
+        return Horizon(before=0.0, held=held)
+    return Horizon(before=before, after=max(shown) + _SLACK, held=held)
+
+
+def retain(ledger: Ledger, actor: str, since: Horizon) -> Freed:
+    """Remove received images and result files of studies that went quiet outside of a horizon.
 
     The rows that tell the story stay. A study with open or dead tasks is kept, and so is what another study needs: the
     masks of two studies are one blob where they are the same, as empty ones are. Raises Transient when the database
     does not answer; what a crash left half done, the next round finishes.
     """
-    for apart in sorted(_apart(ledger, "").glob("*")):
-        _settle(ledger, apart.name)
+    _settle_all(ledger)
     with ledger.begin_reading() as tx:
-        due = tx.studies.quiet_since(before, _BUSY)
+        due = tx.studies.quiet_outside(since.before, since.after, _BUSY)
         holders = tx.predictions.holders() if due else {}
     sizes: list[int] = []
     for study_uid in due:
+        time.sleep(_BREATH)
         try:
-            forgotten = forget(ledger, actor, study_uid, before, holders)
+            forgotten = forget(ledger, actor, study_uid, since, holders)
         finally:
-            size = _settle(ledger, study_uid)
+            size = _settle_all(ledger)
         if forgotten:
             sizes.append(size)
+    more = True
+    while more:
+        time.sleep(_BREATH)
+        with ledger.begin(actor) as tx:
+            more = tx.sources.forget_older(since.before, _NOTICES)
     return Freed(studies=len(sizes), bytes=sum(sizes))
 
 
-def forget(ledger: Ledger, actor: str, study_uid: str, before: float, holders: Mapping[str, set[str]]) -> bool:
+def forget(ledger: Ledger, actor: str, study_uid: str, since: Horizon, holders: Mapping[str, set[str]]) -> bool:
     """Forget one study and set its files apart; False where it is no longer due.
 
     ``holders`` are the blobs that several studies may share; the study is taken out of them.
     """
     with ledger.begin(actor) as tx:
         tx.trail.hold()  # whoever enters an object waits: what is seen here stays so until the end
-        if not tx.studies.quiet_since(before, _BUSY, study_uid):
+        if not tx.studies.quiet_outside(since.before, since.after, _BUSY, study_uid):
             return False
         alone = {blob for blob in tx.predictions.blobs(study_uid) if holders.get(blob, set()) <= {study_uid}}
         if any(ledger.blobs.is_young(blob, _YOUNG) for blob in alone):
             return False  # just made anew, or by somebody who has not said so yet: the next round sees
         for blob in alone:
             ledger.blobs.remove(blob, _YOUNG)
-        folder = ledger.data / "instances" / study_uid
-        if folder.exists():
-            apart = _apart(ledger, study_uid)
-            apart.parent.mkdir(exist_ok=True)
-            os.rename(folder, apart)
+        for place in (study_uid, *sorted(tx.studies.strays(study_uid))):
+            _set_apart(ledger, place.removeprefix("instances/"))
         tx.studies.forget_files(study_uid)
-        tx.sources.forget((study_uid,), before)
+        tx.sources.forget(study_uid)
     for others in holders.values():
         others.discard(study_uid)
     return True
 
 
-def _settle(ledger: Ledger, study_uid: str) -> int:
+def _set_apart(ledger: Ledger, place: str) -> None:
+    """Move a study's folder, or a file of it that lies in another's, to where it is removed from."""
+    here, apart = ledger.data / "instances" / place, ledger.data / "removing" / place
+    if not here.exists():
+        return
+    apart.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(here, apart)
+    if "/" in place:
+        with contextlib.suppress(OSError):  # others have files there
+            here.parent.rmdir()
+            here.parent.parent.rmdir()
+
+
+def _settle_all(ledger: Ledger) -> int:
+    """Remove what was set apart, now or before a crash; the bytes that were removed."""
+    return sum(_settle(ledger, apart) for apart in sorted((ledger.data / "removing").glob("*")))
+
+
+def _settle(ledger: Ledger, apart: Path) -> int:
     """Remove what was set apart of a study, but for files that are still somebody's; the bytes that were removed.
 
-    An object that comes again has its file before it has its row: until then it lies under ``incoming``, where names
-    begin with its UID.
+    A series that came under two studies has files in the folders of both. And an object that comes again has its file
+    before it has its row: until then it lies under ``incoming``, where names begin with its UID.
     """
-    apart = _apart(ledger, study_uid)
     files = [file for file in apart.rglob("*") if file.is_file()]
     if not files:
         shutil.rmtree(apart, ignore_errors=True)
         return 0
     arriving = {_uid(landed.name) for landed in (ledger.data / "incoming").glob("*.dcm")}
     with ledger.begin_reading() as tx:  # after that look: what left incoming since has its row
-        known = tx.studies.paths(study_uid)
+        known = tx.studies.paths({_uid(file.name) for file in files})
     freed = 0
     for file in files:
-        place = f"instances/{study_uid}/{file.relative_to(apart)}"
+        place = f"instances/{apart.name}/{file.relative_to(apart)}"
         if place in known or _uid(file.name) in arriving:
             _put_back(file, ledger.data / place)
         else:
@@ -107,14 +166,28 @@ def _put_back(file: Path, place: Path) -> None:
     sync_folder(place.parent)
 
 
-def _apart(ledger: Ledger, study_uid: str) -> Path:
-    """Where the files of a study lie between being forgotten and being removed."""
-    return ledger.data / "removing" / study_uid
-
-
 def _uid(name: str) -> str:
     """The SOP Instance UID that the name of a received file begins with."""
     return name.rsplit(".", 2)[0]
+
+
+def set_back(ledger: Ledger, actor: str, now: float, seconds: float) -> None:
+    """The clock was set back so far, to ``now``: nothing shall wait for a time that comes once more, or in years.
+
+    Raises Transient when the database does not answer; it may then be done again.
+    """
+    while True:
+        with ledger.begin_reading() as tx:
+            ahead = tx.studies.ahead(now, _SERIES)
+        if not ahead:
+            break
+        with ledger.begin(actor) as tx:
+            tx.studies.set_back(now, ahead)
+    with ledger.begin(actor) as tx:  # after the series: what looks at them now finds them as they are
+        tx.sources.set_back(now, seconds)
+        tx.predictions.set_back(now)
+        tx.queue.set_back(now, seconds)
+        tx.trail.append("clock set back", outcome=4, seconds=round(seconds))
 
 
 def verify(ledger: Ledger) -> int:

@@ -11,7 +11,9 @@ from dicom_node.commands.opening import open_ledger, operator
 from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, table
 from storage import views, workers
+from storage.facts.errors import IllegalTransition, Rejected
 from storage.facts.task import State
+from storage.ledger import Ledger
 
 
 @click.group()
@@ -53,15 +55,11 @@ def retry(path: Path, task_id: int | None, everything: bool) -> None:
     if (task_id is None) != everything:
         raise click.UsageError("give the ID of a task, or --all")
     with open_ledger(path) as ledger:
-        if everything:
-            with ledger.read() as session:
-                ids = [t.id for t in views.tasks(session, states=[State.FAILED], limit=10_000)]
-        else:
-            ids = [task_id or 0]
-        with ledger.begin(operator()) as tx:
-            for number in ids:
-                tx.queue.revive(number)
-    click.echo(f"{len(ids)} task(s) will be tried again")
+        revived = _retry_all(ledger) if everything else 1
+        if not everything:
+            with ledger.begin(operator()) as tx:
+                tx.queue.revive(task_id or 0)
+    click.echo(f"{revived} task(s) will be tried again")
 
 
 @tasks.command()
@@ -89,6 +87,24 @@ def pace(path: Path, hours: float) -> None:
         for r in found
     ]
     table(["PACKAGE", "RUNS", "MEAN", "LONGEST", "WAITED (MEAN)"], rows)
+
+
+def _retry_all(ledger: Ledger) -> int:
+    """Try every dead letter again, the oldest first: it makes up for those that followed from it, which end there."""
+    with ledger.read() as session:
+        numbers = [t.id for t in views.tasks(session, states=[State.FAILED], limit=1_000_000)]
+    revived = 0
+    for number in sorted(numbers):
+        try:
+            with ledger.begin(operator()) as tx:
+                tx.queue.revive(number)
+        except IllegalTransition:
+            continue  # overtaken: what it followed from is tried again; or another operator was faster
+        except Rejected as error:
+            click.echo(str(error), err=True)
+            continue
+        revived += 1
+    return revived
 
 
 def _due(task: views.TaskView, now: float) -> str:

@@ -11,6 +11,7 @@ from dicom_node.commands.opening import open_ledger
 from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, table
 from storage import views
+from storage.facts.figures import figure
 from storage.facts.prediction import Prediction
 from storage.facts.units import behind
 
@@ -46,5 +47,5 @@ def summary(prediction: Prediction) -> str:
         return f"{prediction.status.value}: {prediction.reason.text}"
     said = [f"{f.condition.meaning}: {f.presence.value}" for f in prediction.findings]
     measured = [*prediction.measurements, *(m for s in prediction.segments for m in s.measurements)]
-    said += [f"{m.name.meaning} {m.value:.{m.digits}f}{behind(m.unit.value)}" for m in measured[:2]]
+    said += [f"{m.name.meaning} {figure(m.value, m.digits)}{behind(m.unit.value)}" for m in measured[:2]]
     return "; ".join(said) or prediction.status.value

@@ -46,6 +46,7 @@ _PDV = struct.Struct(">BxLLBB")
 _PDV_ITEM = struct.Struct(">LBB")
 BUFFER_BYTES = 1 << 18  #: what is handed to the operating system at once
 SMALL_BYTES = 1 << 16  #: up to here a file is read and sent in one piece with its command
+_REPEATED = 100  #: answers to earlier requests that are passed over before one
 MESSAGE_BYTES = 1 << 24  #: longest data set taken in an answer
 
 
@@ -137,11 +138,22 @@ class Association:
     def ask(self, context: Context, fields: Fields, body: Body | None = None) -> Message:
         """Send a request and wait for its response. Raises Transient when none comes, or one to something else."""
         message_id = self.send(context, fields, body)
-        message = self.receive(self.destination.answer_seconds)
-        if message is None:
-            raise Transient(f"{self.destination} released the association instead of answering: look into its log")
-        self.check_answer(message, fields, message_id)
-        return message
+        for _ in range(_REPEATED):
+            message = self.receive(self.destination.answer_seconds)
+            if message is None:
+                raise Transient(f"{self.destination} released the association instead of answering: look into its log")
+            if not self._again(message, message_id):
+                self.check_answer(message, fields, message_id)
+                return message
+        raise Transient(f"{self.destination} answered what was answered before, again and again: look into its log")
+
+    def _again(self, message: Message, message_id: int) -> bool:
+        """Whether this is one more answer to an earlier request, which was answered: some peers say things twice."""
+        answers = message.number(command.ANSWERS) or 0
+        if not (message.number(command.COMMAND_FIELD) or 0) & command.RESPONSE or not 0 < answers < message_id:
+            return False
+        log.info("%s answered message %d once more", self.destination, answers)
+        return True
 
     def check_answer(self, message: Message, fields: Fields, message_id: int) -> None:
         """Raises Transient unless the message is the complete response to that request."""
@@ -150,6 +162,10 @@ class Association:
             raise Transient(f"{self.destination} answered something that was not asked: look into its log")
         if message.number(command.STATUS) is None:
             raise Transient(f"{self.destination} answered without a status: look into its log")
+        stored = fields.get(command.AFFECTED_INSTANCE) if wanted == command.STORED else None
+        named = message.text(command.AFFECTED_INSTANCE)
+        if stored and named not in ("", stored) and message.number(command.STATUS) != command.COERCED:
+            raise Transient(f"{self.destination} answered for another object than was sent: look into its log")
 
     def send(self, context: Context, fields: Fields, body: Body | None = None) -> int:
         """Send a message; a request is given the next message ID, which is returned. Raises Transient."""

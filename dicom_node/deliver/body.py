@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-from pydicom import dcmread, dcmwrite
+from typing import BinaryIO
 
 from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Body
 from dicom_node.deliver.destination import Outgoing
-from dicom_node.unreadable import UNREADABLE
+from dicom_node.deliver.implicit import Unwritable, write_implicit
 from storage.facts.errors import Rejected, Transient
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 DEFLATED = "1.2.840.10008.1.2.1.99"
+_PIECE_BYTES = 1 << 20
 
 #: What a file can be sent in: its own transfer syntax, and the default one when that takes no image codec (PS3.5 10.1).
 _ALTERNATIVES = {EXPLICIT: (IMPLICIT,), DEFLATED: (IMPLICIT,)}
@@ -55,7 +56,7 @@ def opened(ready: Ready, transfer_syntax: str) -> Iterator[Body]:
     """The data set in one of its transfer syntaxes. Raises Rejected when the file is gone."""
     file = ready.file
     if transfer_syntax != file.transfer_syntax_uid:
-        with _rewritten(file) as body:
+        with _rewritten(ready) as body:
             yield body
         return
     try:
@@ -77,26 +78,43 @@ def _gone(file: Outgoing, error: OSError) -> Rejected:
 
 
 @contextmanager
-def _rewritten(file: Outgoing) -> Iterator[Body]:
-    """The data set in implicit VR little endian, on disk: in memory it is once, and only while it is written."""
+def _rewritten(ready: Ready) -> Iterator[Body]:
+    """The data set in implicit VR little endian, on disk."""
+    file = ready.file
     with tempfile.TemporaryFile() as target:
         try:
-            dataset = dcmread(file.path)
-            del dataset.file_meta
-            dataset.preamble = None
-            dcmwrite(target, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
-        except UNREADABLE as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise Transient(
-                    f"object {file.sop_instance_uid} cannot be rewritten ({error.strerror}): look at the temporary disk"
-                ) from error
-            raise Rejected(
-                f"object {file.sop_instance_uid} cannot be written in implicit VR ({type(error).__name__})"
+            with file.path.open("rb") as source:
+                source.seek(ready.start)
+                if file.transfer_syntax_uid == DEFLATED:
+                    with tempfile.TemporaryFile() as inflated:
+                        _inflate(source, inflated)
+                        write_implicit(inflated, target)
+                else:
+                    write_implicit(source, target)
+        except FileNotFoundError as error:
+            raise _gone(file, error) from error
+        except OSError as error:
+            raise Transient(
+                f"object {file.sop_instance_uid} cannot be rewritten ({error.strerror}): look at the temporary disk"
             ) from error
-        del dataset
+        except (Unwritable, zlib.error) as error:
+            why = error if isinstance(error, Unwritable) else "it cannot be inflated"
+            raise Rejected(f"object {file.sop_instance_uid} cannot be written in implicit VR: {why}") from error
         size = target.tell()
         target.seek(0)
         yield Body(target, size)
+
+
+def _inflate(source: BinaryIO, target: BinaryIO) -> None:
+    """A deflated data set as explicit VR little endian (PS3.5 A.5), ready to be read."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    while not inflater.eof:
+        piece = inflater.unconsumed_tail or source.read(_PIECE_BYTES)
+        made = inflater.decompress(piece, _PIECE_BYTES)  # some of it may be left when all was read
+        if not piece and not made and not inflater.eof:
+            raise Unwritable("it ends before its compression does")
+        target.write(made)
+    target.seek(0)
 
 
 def _data_set(handle: int, file: Outgoing) -> tuple[int, int]:

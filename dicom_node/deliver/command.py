@@ -16,6 +16,8 @@ EVENT_TYPE, ACTION_TYPE = 0x1002, 0x1008
 C_STORE_RQ, C_ECHO_RQ = 0x0001, 0x0030
 N_EVENT_REPORT_RQ, N_ACTION_RQ, N_CREATE_RQ = 0x0100, 0x0130, 0x0140
 RESPONSE = 0x8000  #: set in the command field of every response
+STORED = C_STORE_RQ | RESPONSE
+COERCED = 0xB000  #: a status of C-STORE: the peer changed values, which may be the UID (PS3.4 B.2.3)
 NO_DATA_SET, A_DATA_SET = 0x0101, 0x0001
 
 _HEAD = struct.Struct("<HHL")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1.1"
+UNKNOWN_TRANSACTION = 0x0110  #: processing failure (PS3.7 Annex C)
 _REQUEST_ACTION = 1
 
 
@@ -50,14 +51,22 @@ class CommitReport:
     failed: tuple[tuple[str, int], ...]  #: SOP Instance UID and Failure Reason
 
 
+#: Takes a report on a request of another association; whether it was made here.
+Take = Callable[[CommitReport], bool]
+
+
 def request(
-    destination: Destination, transaction_uid: str, references: Sequence[Reference], linger_seconds: float = 2.0
+    destination: Destination,
+    transaction_uid: str,
+    references: Sequence[Reference],
+    linger_seconds: float = 2.0,
+    others: Take = lambda _report: False,
 ) -> CommitReport | None:
     """Ask for commitment. None: accepted, the report comes later, on an association that the archive opens.
 
-    An archive that reports on the same association has ``linger_seconds`` to do so; its report is then returned. Raises
-    Rejected when the archive does not offer Storage Commitment or refuses the request, Transient when it cannot be
-    reached or is out of resources.
+    An archive that reports on the same association has ``linger_seconds`` to do so; its report is then returned.
+    Reports on earlier requests, which it may send along, go to ``others``. Raises Rejected when the archive does not
+    offer Storage Commitment or refuses the request, Transient when it cannot be reached or is out of resources.
     """
     proposal = Proposal(abstract_syntax=PUSH_MODEL, transfer_syntaxes=(EXPLICIT, IMPLICIT))
     with Association(destination, [proposal]) as association:
@@ -65,7 +74,7 @@ def request(
         if context is None:
             raise Rejected(f"{destination} does not offer Storage Commitment to this node: allow it there, "
                            "or set storage_commitment = false for this destination")  # fmt: skip
-        return _Conversation(association, context, transaction_uid).hold(references, linger_seconds)
+        return _Conversation(association, context, transaction_uid, others).hold(references, linger_seconds)
 
 
 def parse_report(dataset: Dataset) -> CommitReport:
@@ -128,6 +137,7 @@ class _Conversation:
     association: Association
     context: Context
     transaction_uid: str
+    others: Take
     report: CommitReport | None = None
 
     def hold(self, references: Sequence[Reference], linger_seconds: float) -> CommitReport | None:
@@ -183,10 +193,12 @@ class _Conversation:
             report = parse_report(self._decoded(message))
         except Rejected as error:
             log.warning("%s: %s", self.association.destination, error)
-            status = 0x0110
+            status = UNKNOWN_TRANSACTION
         else:
             if report.transaction_uid == self.transaction_uid:
                 self.report = report
+            elif not self.others(report):
+                status = UNKNOWN_TRANSACTION
         answer: dict[int, int | str] = {
             command.COMMAND_FIELD: command.N_EVENT_REPORT_RQ | command.RESPONSE,
             command.AFFECTED_CLASS: PUSH_MODEL,

@@ -66,6 +66,14 @@ class Interrupted(Transient):
         self.sent = tuple(sent)
 
 
+class Unsendable(Rejected):
+    """A file turned out on the way to be none that can be sent; ``sent`` says what was answered nevertheless."""
+
+    def __init__(self, text: str, sent: Iterable[Sent]) -> None:
+        super().__init__(text)
+        self.sent = tuple(sent)
+
+
 def outcome(status: int) -> Outcome:
     """What a C-STORE status asks of the sender (PS3.4 B.2.3, PS3.7 9.1.1.1.9 and Annex C)."""
     if status in _DONE or status in _WARNINGS or status & 0xF000 == 0xB000:
@@ -84,7 +92,7 @@ def send(
 
     Refused objects are among the answers (see ``check``); the others are sent nevertheless. Raises Interrupted, a
     Transient, when the destination cannot be reached, aborts, falls silent or is out of resources; Rejected, before
-    anything is sent, when a file is not there or is not a DICOM file.
+    anything is sent, when a file is not there or is not a DICOM file; Unsendable, a Rejected, when that is found later.
     """
     ready = [body.check(file) for file in files]
     number = min(destination.associations, max(len(files) // LEAST_SHARE, 1))
@@ -93,19 +101,19 @@ def send(
     with ThreadPoolExecutor(number, thread_name_prefix="send") as pool:
         tell = _one_at_a_time(progress)
         running = [pool.submit(_send_share, ready[start::number], destination, tell) for start in range(number)]
-    faults = [error for future in running if isinstance(error := future.exception(), Interrupted)]
+    faults = [error for future in running if isinstance(error := future.exception(), Interrupted | Unsendable)]
     order = {file.sop_instance_uid: place for place, file in enumerate(files)}
     answers = [answer for future in running for answer in _answers(future)]
     answers.sort(key=lambda answer: order[answer.sop_instance_uid])
-    if faults:
-        raise Interrupted(str(faults[0]), answers) from faults[0]
+    for fault in sorted(faults, key=lambda one: isinstance(one, Interrupted)):  # what lasts is said first
+        raise type(fault)(str(fault), answers) from fault
     return answers
 
 
 def _answers(future: Future[list[Sent]]) -> Sequence[Sent]:
-    """What one association got answered. Raises what is not a Transient."""
+    """What one association got answered. Raises what nobody foresaw."""
     error = future.exception()
-    return error.sent if isinstance(error, Interrupted) else future.result()
+    return error.sent if isinstance(error, Interrupted | Unsendable) else future.result()
 
 
 def _one_at_a_time(progress: Callable[[Sent], None] | None) -> Callable[[Sent], None] | None:
@@ -141,6 +149,8 @@ def _send_share(
             raise Transient(postponed[0])
     except Transient as error:
         raise Interrupted(f"{error} ({len(sent)} of {len(files)} objects were answered)", sent) from error
+    except Rejected as error:
+        raise Unsendable(str(error), sent) from error
     return sent
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode, encode
@@ -29,6 +30,7 @@ _PENDING = frozenset({0xFF00, 0xFF01})
 _COMPLETED, _FAILED = 0x1021, 0x1022  #: Number of Completed and of Failed Sub-operations
 MOST_ANSWERS = 100_000
 MOST_OBJECTS = 200  #: that are asked for by their UIDs: a list of UIDs in explicit VR ends at 64 KiB
+IS_BYTES = 12  #: longest Integer String (PS3.5 6.2)
 _NUMBERS = ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
 _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
 
@@ -104,9 +106,13 @@ class Inquiry:
         found: dict[str, tuple[str, int | None]] = {}
         for answer in self._find(_identifier("SERIES", study_uid, *_SERIES_KEYS)):
             series_uid = str(answer.get("SeriesInstanceUID", "") or "")
-            if series_uid:
-                modality = str(answer.get("Modality", "") or "")
-                found[series_uid] = (modality, _number(answer.get("NumberOfSeriesRelatedInstances")))
+            if not series_uid or str(answer.get("StudyInstanceUID", "") or study_uid) != study_uid:
+                continue  # some archives answer for every study that they have
+            modality = str(answer.get("Modality", "") or "")
+            number = _number(answer.get("NumberOfSeriesRelatedInstances"))
+            if series_uid in found and None not in (number, found[series_uid][1]):
+                number = max(number or 0, found[series_uid][1] or 0)  # listed once for each place where it lies
+            found[series_uid] = (modality, number)
         return [
             SeriesEntry(
                 series_uid=series_uid,
@@ -127,8 +133,9 @@ class Inquiry:
 
 
 def _number(value: object) -> int | None:
-    """An IS as an int; None where it is empty."""
-    return None if value is None or value == "" else int(str(value))
+    """An IS as an int; None where it is empty, or no number of objects: they are counted then."""
+    text = "" if value is None else str(value).strip()
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def fetch(
@@ -242,13 +249,21 @@ def _read(association: Association, message: Message, context: Context) -> Datas
     """An answer, each of its elements read: pydicom would else stumble over a malformed one later."""
     try:
         answer = decode(io.BytesIO(message.data), context.transfer_syntax == IMPLICIT, True)
+        for keyword in _NUMBERS:
+            _drop_nonsense(answer, keyword)
         for _ in answer:
             pass
-        for keyword in _NUMBERS:
-            _number(answer.get(keyword))
     except UNREADABLE as error:
         raise Transient(f"{association.destination} answers the query in a way that cannot be read") from error
     return answer
+
+
+def _drop_nonsense(answer: Dataset, keyword: str) -> None:
+    """Take a number for not told where it is none: "5.5", "5\\7" or "many" of one series is no word on the others."""
+    raw = answer.get_item(keyword)
+    value = getattr(raw, "value", None) or b""
+    if isinstance(raw, RawDataElement) and not (value.strip(b" \0").isdigit() and len(value) <= IS_BYTES):
+        del answer[keyword]
 
 
 def _answers(association: Association, request: Mapping[int, int | str], message_id: int) -> Iterator[Message]:

@@ -74,7 +74,7 @@ class Sending:
         offers = {one.sop_instance_uid: _offer(one) for one in objects}
         try:
             answers = dimse.send([self._outgoing(one) for one in objects], self._destination)
-        except dimse.Interrupted as error:
+        except (dimse.Interrupted, dimse.Unsendable) as error:
             self._keep(error.sent, offers)
             raise
         self._keep(answers, offers)

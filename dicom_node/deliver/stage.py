@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
@@ -17,14 +17,14 @@ from dicom_node.deliver.standby import Make
 from storage.facts.errors import Misconfigured, NodeError, Transient
 from storage.facts.result import ResultObject
 from storage.facts.task import Kind, Later, Next, Task
-from storage.ledger import Ledger, Transaction
+from storage.ledger import Ledger
 from storage.stage import Done, Handler
 
 log = logging.getLogger(__name__)
 
 #: For a report on the association that asked. Archives that find it closed open one of their own, as most do anyway.
 LINGER_SECONDS = 0.1
-UNKNOWN_TRANSACTION = 0x0110  #: processing failure (PS3.7 Annex C)
+UNKNOWN_TRANSACTION = commitment.UNKNOWN_TRANSACTION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def commit(ledger: Ledger, routes: Routes, actor: str, make: Make | None = None)
     """The COMMIT stage: asks for commitment and waits for the report; what was not committed is sent again.
 
     A report may have come while the node was down, and few archives report twice: what was asked before this process
-    began is asked again.
+    began is asked again. What a report leaves out is asked again after ``patience_seconds``, as if none had come.
     """
     began = time.time()
 
@@ -95,10 +95,21 @@ def commit(ledger: Ledger, routes: Routes, actor: str, make: Make | None = None)
             return Later(at=asked_at + route.patience_seconds, why="waiting for the commitment report")
         if asked_at is not None:
             log.warning("%s: no commitment report came; asking again", route.destination)
+        elif (until := _left_out_until(task, uncommitted, route)) > time.time():
+            log.warning("%s: a commitment report left out %d objects", route.destination, len(uncommitted))
+            return Later(at=until, why="the commitment report left out objects; they are asked for again")
         _ask(ledger, route, task, [o for o in objects if o.sop_instance_uid in uncommitted], actor)
         return Later(at=time.time() + route.patience_seconds, why="waiting for the commitment report")
 
     return Handler(work=work)
+
+
+def _left_out_until(task: Task, uncommitted: Collection[str], route: Route) -> float:
+    """When to ask again for what the last report said nothing of; 0 where it said something, or none came."""
+    payload = task.payload
+    if "answered" not in payload or not set(uncommitted).isdisjoint(payload["answered"]):
+        return 0.0
+    return float(payload["touched"]) + route.patience_seconds
 
 
 def take_reports(ledger: Ledger, actor: str) -> Callable[[int, Dataset], int]:
@@ -139,7 +150,9 @@ def _ask(ledger: Ledger, route: Route, task: Task, objects: Sequence[ResultObjec
     ]
     report = None
     try:
-        report = commitment.request(route.destination, transaction, references, LINGER_SECONDS)
+        report = commitment.request(
+            route.destination, transaction, references, LINGER_SECONDS, lambda other: _enter(ledger, other, actor)
+        )
     except Transient:
         with ledger.begin(actor) as tx:
             tx.predictions.withdraw_commitment(transaction)
@@ -148,15 +161,33 @@ def _ask(ledger: Ledger, route: Route, task: Task, objects: Sequence[ResultObjec
         _enter(ledger, report, actor)
 
 
-def _enter(ledger: Ledger, report: commitment.CommitReport, actor: str) -> bool:
-    """Write down what the archive says, and let the waiting task look at it. False for an unknown transaction."""
+class _Over(Exception):
+    """Nobody waits for a report any more."""
 
-    def write(tx: Transaction) -> bool:
+
+def _enter(ledger: Ledger, report: commitment.CommitReport, actor: str) -> bool:
+    """Write down what the archive says, and let the waiting task look at it. False for an unknown transaction.
+
+    Some archives report twice, and late. What was kept in the end is not taken for lost because an early report comes
+    again: nobody would send it.
+    """
+    try:
+        return _write(ledger, report, actor)
+    except _Over:
+        log.warning(
+            "a commitment report on %s came late: what it calls failed is left as it is", report.transaction_uid
+        )
+        return _write(ledger, replace(report, failed=()), actor)
+
+
+def _write(ledger: Ledger, report: commitment.CommitReport, actor: str) -> bool:
+    answered = [*report.committed, *(uid for uid, _ in report.failed)]
+    with ledger.begin(actor) as tx:
         key = tx.predictions.report_commitment(report.transaction_uid, report.committed, dict(report.failed))
         if key is None:
             return False
-        tx.queue.hasten(Kind.COMMIT, key, time.time(), {"touched": time.time()})
-        return True
-
-    with ledger.begin(actor) as tx:
-        return write(tx)
+        now = time.time()
+        waits = tx.queue.hasten(Kind.COMMIT, key, now, {"touched": now, "answered": answered})
+        if report.failed and not waits:
+            raise _Over
+    return True

@@ -222,8 +222,8 @@ def expect(completeness: Completeness) -> Expect:
                 study_uid=evidence.series.study_uid,
                 not_before=due.at,
             )
-            if not tx.queue.enqueue(item):
-                tx.queue.hasten(Kind.ASSEMBLE, item.key, due.at, item.payload)
+            if not tx.queue.enqueue(item) and not tx.queue.hasten(Kind.ASSEMBLE, item.key, due.at, item.payload):
+                tx.queue.again(item)  # it ended without closing the revision: given up, or cancelled
 
     return see_to
 
@@ -274,6 +274,10 @@ class Assembly:
             return Later(at=judgement.again, why=judgement.why)
         if len(instances) <= evidence.complete_instances:
             return Done(note={"why": "nothing new has come"})
+        with self.ledger.begin_reading() as tx:
+            grown = len(tx.studies.object_uids(series_uid)) > len(instances)
+        if grown:  # an archive may take seconds to answer
+            return Later(at=time.time(), why="objects came while it was judged")
         return self._close(evidence, instances, judgement)
 
     def _judge(self, evidence: Evidence, here: Collection[str]) -> Judgement:

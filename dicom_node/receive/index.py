@@ -111,6 +111,16 @@ class Index:
         if left or entered:
             log.info("picked up from an earlier run: %d tasks, %d received objects", left, entered)
 
+    def resume(self) -> None:
+        """See to series that nobody sees to: an index that died may have put off a look at them."""
+        with self._ledger.begin_reading() as tx:
+            left = tx.studies.undecided()
+        for start in range(0, len(left), BATCH):
+            with self._ledger.begin(ACTOR) as tx:
+                self._expect(tx, left[start : start + BATCH])
+        if left:
+            log.info("%d series wait to be seen to", len(left))
+
     def recover(self) -> int:
         """Enter every object that lies in ``incoming``. Returns how many.
 
@@ -264,7 +274,7 @@ def _arrival(landed: Landed) -> Arrival:
         association=landed.origin.association or None,
         calling_ae=landed.origin.calling_ae,
         called_ae=landed.origin.called_ae,
-        received_at=landed.at,
+        received_at=min(landed.at, time.time()),  # later than now only by a clock that was set back since
     )
 
 

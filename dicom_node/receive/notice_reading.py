@@ -54,11 +54,18 @@ def read(event: Noticed, before: str | None) -> Notice:
 
 
 def _availability(event: Noticed, _before: str | None, dataset: Dataset) -> Notice:
-    """PS3.3 C.4.23."""
+    """PS3.3 C.4.23. Of a series of which an archive lacks something it does not say when the rest is all."""
     if not event.created:
         raise Refused(NO_SUCH_CLASS, "an availability notification is created, never changed")
-    objects = _referenced(dataset, "ReferencedSeriesSequence", "ReferencedSOPSequence")
-    return _notice(event, dataset, NoticeKind.IAN, AVAILABLE, dict(objects))
+    partial = {
+        _text(one, "SeriesInstanceUID")
+        for one in dataset.get("ReferencedSeriesSequence") or ()
+        for item in one.get("ReferencedSOPSequence") or ()
+        if _text(item, "InstanceAvailability") == "UNAVAILABLE"
+    }
+    named = _referenced(dataset, "ReferencedSeriesSequence", "ReferencedSOPSequence")
+    objects = {uid: place for uid, place in named if place not in partial}
+    return _notice(event, dataset, NoticeKind.IAN, AVAILABLE, objects)
 
 
 def _performed_step(event: Noticed, before: str | None, dataset: Dataset) -> Notice:
@@ -148,7 +155,7 @@ def _referenced(dataset: Dataset, outer: str, *inner: str) -> Iterator[tuple[str
         for keyword in inner:
             for item in one.get(keyword) or ():
                 uid = _text(item, "ReferencedSOPInstanceUID")
-                if uid and series_uid and item.get("InstanceAvailability", "ONLINE") != "UNAVAILABLE":
+                if uid and series_uid:
                     yield uid, series_uid
 
 

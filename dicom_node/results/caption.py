@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw
 
@@ -83,12 +84,22 @@ def _wrap(text: str, width: int) -> list[str]:
     lines, line = [], ""
     for word in drawable(text).split():
         longer = f"{line} {word}".strip()
-        if line and font().getlength(longer) > width:
+        if line and not _fits(longer, width):
             lines.append(line)
             longer = word
-        while font().getlength(longer) > width:
-            fitting = next(end for end in range(len(longer) - 1, 0, -1) if font().getlength(longer[:end]) <= width)
-            lines.append(longer[:fitting])
-            longer = longer[fitting:]
+        while not _fits(longer, width):
+            end = max(1, bisect_right(range(1, min(len(longer), width)), float(width), key=_ends(longer)))
+            lines.append(longer[:end])
+            longer = longer[end:]
         line = longer
     return [*lines, line] if line else lines
+
+
+def _fits(text: str, width: int) -> bool:
+    """Whether a text fits into so many pixels; no letter is narrower than one."""
+    return len(text) <= width and font().getlength(text) <= width
+
+
+def _ends(text: str) -> Callable[[int], float]:
+    """Where a text would end after so many letters, pixels."""
+    return lambda letters: font().getlength(text[:letters])

@@ -21,6 +21,7 @@ from dicom_node.results.identity import Naming
 from dicom_node.results.language import Language
 from dicom_node.results.region import Labels, Region
 from storage.facts.errors import Rejected
+from storage.facts.figures import decimals, rounded
 from storage.facts.prediction import Code, Detection, Finding, Frame, Grade, Measurement, Prediction, Segment
 
 _DECIMALS = 4  #: of probabilities and operating points
@@ -50,7 +51,7 @@ class Group:
             if not math.isfinite(given.value):
                 self.texts.append(self.language.say("not_computed", name=given.name.meaning))
                 continue
-            value = round(given.value, given.digits) + 0.0  # no negative zero
+            value = rounded(given.value, given.digits)
             name = _named(self.language.code(given.name), of)
             number: Dataset = MeasurementTemplate(concept(name), value, concept(given.unit))[0]
             children = [code(coding.FINDING, of, "HAS CONCEPT MOD")] if of is not None else []
@@ -70,7 +71,7 @@ class Group:
         self.evaluate(finding.condition, coding.PRESENCE[finding.presence])
         self.texts.append(statement.finding(finding, self.language))
         unit = finding.threshold_unit or (coding.NO_UNITS if finding.probability is not None else None)
-        self._number(coding.PROBABILITY, finding.probability, of=finding.condition)
+        self._chance(finding.probability, finding.threshold, of=finding.condition)
         self._operating_point(finding.threshold, unit, finding.threshold_source, finding.condition)
         self._certainty(finding.uncertainty, finding.condition)
 
@@ -79,34 +80,39 @@ class Group:
         self.evaluate(grade.question, grade.answer or coding.UNDETERMINED)
         self.texts.append(statement.grade(grade, self.language))
         for each in grade.probabilities:
-            self._number(coding.PROBABILITY, each.probability, of=each.value)
+            self._chance(each.probability, grade.threshold, of=each.value)
         self._operating_point(grade.threshold, coding.NO_UNITS, grade.threshold_source, grade.question)
         self._certainty(grade.uncertainty, grade.question)
 
     def score(self, detection: Detection, decided_by: Finding | None) -> None:
         """How likely a detection is one, and from where on it was said."""
-        self._number(coding.PROBABILITY, detection.score)
+        self._chance(detection.score, None if decided_by is None else decided_by.threshold)
         if decided_by is not None and decided_by.threshold_unit is None:
             self._operating_point(decided_by.threshold, coding.NO_UNITS, decided_by.threshold_source)
 
-    def _number(self, name: Code, value: float | None, of: Code | None = None) -> None:
+    def _chance(self, value: float | None, threshold: float | None, of: Code | None = None) -> None:
         if value is not None:
-            given = Measurement(name=name, value=value, unit=coding.NO_UNITS, digits=_decimals(value))
-            self.measure([given], of=of)
+            digits = decimals(value, _fineness(value), 0.0, 1.0, *([] if threshold is None else [threshold]))
+            self.measure(
+                [Measurement(name=coding.PROBABILITY, value=value, unit=coding.NO_UNITS, digits=digits)], of=of
+            )
 
     def _operating_point(self, value: float | None, unit: Code | None, source: str, of: Code | None = None) -> None:
         if value is not None and unit is not None:
-            digits = _decimals(value)
+            digits = decimals(value, _fineness(value), value)
             self.measure([Measurement(name=coding.THRESHOLD, value=value, unit=unit, digits=digits, method=source)], of)
 
     def _certainty(self, uncertainty: float | None, of: Code) -> None:
         if uncertainty is not None:
             percent = 100 * (1 - uncertainty)
-            given = Measurement(name=coding.CERTAINTY, value=percent, unit=coding.PERCENT, method=_ENTROPY)
+            digits = decimals(percent, 1, 0.0, 100.0)
+            given = Measurement(
+                name=coding.CERTAINTY, value=percent, unit=coding.PERCENT, digits=digits, method=_ENTROPY
+            )
             self.measure([given], of=of)
 
 
-def _decimals(value: float) -> int:
+def _fineness(value: float) -> int:
     """Four decimals, or four digits of what is small: an operating point of 0.00004 is not one of 0."""
     if value == 0 or not math.isfinite(value):
         return _DECIMALS

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.facts.errors import Misconfigured
+from storage.facts.figures import chance, exact, figure, percent
 from storage.facts.prediction import Code, Segment
 
 T = TypeVar("T")
@@ -40,9 +41,21 @@ class Language:
         return self.sentences[key].format(**given)
 
     def number(self, value: float, digits: int | None = None) -> str:
-        """A number as people write it; with as many decimals as it needs where ``digits`` is None."""
-        text = f"{value:g}" if digits is None else f"{value:z.{digits}f}"  # z: no negative zero
-        return text.replace(".", self.decimal)
+        """A number as people write it; with as many decimals as it needs where ``digits`` is None, or where it would
+        seem to be 0.
+        """
+        return self._written(exact(value) if digits is None else figure(value, digits))
+
+    def chance(self, value: float, *limits: float) -> str:
+        """A probability: two decimals, or as many as put it on its side of each limit and keep it from 0 and 1."""
+        return self._written(chance(value, 2, *limits))
+
+    def percent(self, share: float) -> str:
+        """A share of 1 in percent."""
+        return self._written(percent(share))
+
+    def _written(self, number: str) -> str:
+        return number.replace(".", self.decimal)
 
     def code(self, given: Code) -> Code:
         """The code with its meaning in this language, or as it was where the table lacks it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fpdf import FPDF
-from fpdf.enums import XPos, YPos
+from fpdf.enums import MethodReturnValue, XPos, YPos
 from PIL import Image
 from pydicom.dataset import Dataset
 
@@ -15,7 +17,10 @@ from dicom_node.results.identity import Naming, stamp
 
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 _PICTURE_MM = 110.0
+_TALLEST_MM = 130.0  #: of the picture
 _LOWEST_MM = 270.0  #: what does not fit above this line is in the report
+_MOST_LINES = 3  #: of what stands above the picture, each
+_CUT, _ROOM = " …", 6  #: what stands where a text was cut, and for which so many letters make room
 _RED, _BLACK, _GREY = (176, 32, 32), (0, 0, 0), (96, 96, 96)
 
 
@@ -48,6 +53,7 @@ def _page(circumstance: Circumstance, picture: Image.Image | None) -> bytes:
     naming = circumstance.naming
     pdf = FPDF(format="A4")
     pdf.set_creation_date(naming.made_at)  # the same result is the same bytes
+    pdf.alias_nb_pages("")  # else a text that has {nb} in it would say the number of pages
     pdf.add_font(lettering.FAMILY, "", lettering.path())
     pdf.set_title(naming.description)
     pdf.set_author(naming.node.manufacturer)
@@ -56,8 +62,8 @@ def _page(circumstance: Circumstance, picture: Image.Image | None) -> bytes:
     pdf.add_page()
     _head(pdf, circumstance)
     if picture is not None:
-        tall = _PICTURE_MM * picture.height / picture.width
-        pdf.image(picture, x=(pdf.w - _PICTURE_MM) / 2, w=_PICTURE_MM, h=tall)
+        wide = min(_PICTURE_MM, _TALLEST_MM * picture.width / picture.height)
+        pdf.image(picture, x=(pdf.w - wide) / 2, w=wide, h=wide * picture.height / picture.width)
         pdf.ln(4)
     _body(pdf, circumstance)
     _foot(pdf, naming)
@@ -86,10 +92,10 @@ def _body(pdf: FPDF, circumstance: Circumstance) -> None:
     language = circumstance.naming.language
     sentences = statement.everything(circumstance.naming.prediction, language, circumstance.remarks)
     for number, sentence in enumerate(sentences):
-        if pdf.get_y() > _LOWEST_MM - 6:
+        room = int((_LOWEST_MM - pdf.get_y()) / _tall(10))
+        if room < 2 or not _line(pdf, sentence, most=room - 1):
             _line(pdf, language.say("page_more", count=len(sentences) - number), colour=_GREY)
             return
-        _line(pdf, sentence)
 
 
 def _foot(pdf: FPDF, naming: Naming) -> None:
@@ -97,10 +103,24 @@ def _foot(pdf: FPDF, naming: Naming) -> None:
     _line(pdf, naming.language.say("page_made", at=f"{naming.made_at:%Y-%m-%d %H:%M}"), size=8, colour=_GREY)
 
 
-def _line(pdf: FPDF, text: str, *, size: int = 10, colour: tuple[int, int, int] = _BLACK) -> None:
+def _line(
+    pdf: FPDF, text: str, *, size: int = 10, colour: tuple[int, int, int] = _BLACK, most: int = _MOST_LINES
+) -> bool:
+    """Write a text in at most so many lines. Returns whether it is whole; where it is not, it ends with a mark."""
     pdf.set_font(lettering.FAMILY, "", size)
     pdf.set_text_color(*colour)
-    pdf.multi_cell(0, size * 0.48, lettering.drawable(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT, align="L")
+    shown = lettering.drawable(text)
+    lines: Any = pdf.multi_cell(0, _tall(size), shown, dry_run=True, output=MethodReturnValue.LINES)
+    whole = len(lines) <= most
+    if not whole:
+        shown = "\n".join([*lines[: most - 1], lines[most - 1][:-_ROOM] + _CUT])
+    pdf.multi_cell(0, _tall(size), shown, new_x=XPos.LMARGIN, new_y=YPos.NEXT, align="L")
+    return whole
+
+
+def _tall(size: int) -> float:
+    """Height of a line of text of that size in points, mm."""
+    return size * 0.48
 
 
 def _name(written: str) -> str:

@@ -134,5 +134,5 @@ def _annotation(
 def _said(naming: Naming, one: Detection) -> str:
     """What stands beside a box: that it is AI, what, how likely, and whether it may be relied on."""
     language, algorithm = naming.language, naming.prediction.algorithm
-    score = f"AI: {line(one.label)} {language.number(one.score, 2)}"
+    score = f"AI: {line(one.label)} {language.chance(one.score)}"
     return f"{score}\r\n{language.say('research')}" if algorithm.research else score

@@ -58,7 +58,8 @@ def finding(given: Finding, language: Language) -> str:
     """What is said of one condition, with its probability and how it was decided."""
     sentences = [language.say(given.presence.value, condition=given.condition.meaning), given.text]
     if given.probability is not None:
-        sentences.append(language.say("probability", value=language.number(given.probability, 2)))
+        limits = () if given.threshold is None else (given.threshold,)
+        sentences.append(language.say("probability", value=language.chance(given.probability, *limits)))
     sentences.append(certainty(given.uncertainty, language))
     if given.threshold is not None:
         sentences.append(_operating_point(given.threshold, given.threshold_unit, given.threshold_source, language))
@@ -73,7 +74,7 @@ def _operating_point(value: float, unit: Code | None, source: str, language: Lan
 
 def certainty(uncertainty: float | None, language: Language) -> str:
     """How sure the model was; empty where it does not say."""
-    return "" if uncertainty is None else language.say("certainty", percent=f"{100 * (1 - uncertainty):.0f}")
+    return "" if uncertainty is None else language.say("certainty", percent=language.percent(1 - uncertainty))
 
 
 def grade(given: Grade, language: Language) -> str:
@@ -83,7 +84,8 @@ def grade(given: Grade, language: Language) -> str:
         sentences = [language.say("abstained", question=question)]
     else:
         sentences = [language.say("answered", question=question, answer=given.answer.meaning)]
-    classes = "; ".join(f"{p.value.meaning} {language.number(p.probability, 2)}" for p in given.probabilities)
+    limits = () if given.threshold is None else (given.threshold,)
+    classes = "; ".join(f"{p.value.meaning} {language.chance(p.probability, *limits)}" for p in given.probabilities)
     sentences += [given.text, language.say("classes", classes=classes) if classes else ""]
     sentences.append(certainty(given.uncertainty, language))
     if given.threshold is not None:
@@ -96,7 +98,7 @@ def detection(given: Detection, images: int, language: Language) -> str:
     first, last = (frame + 1 for frame in reach(given))
     key = "detection" if images < 2 else "detection_on" if first == last else "detection_from"
     return language.say(
-        key, label=given.label, value=language.number(given.score, 2), first=first, last=last, images=images,
+        key, label=given.label, value=language.chance(given.score), first=first, last=last, images=images,
         image=key_frame(given) + 1,
     )  # fmt: skip
 
@@ -118,6 +120,8 @@ def key_frame(given: Detection) -> int:
 
 def measurement(given: Measurement, language: Language, of: str = "") -> str:
     """A number with its unit, as a reader would write it."""
+    if not math.isfinite(given.value):
+        return language.say("not_computed", name=given.name.meaning)
     method = f" ({given.method})" if given.method else ""
     subject = f"{of}: " if of else ""
     return f"{subject}{given.name.meaning} {language.number(given.value, given.digits)}{unit_of(given.unit)}{method}."

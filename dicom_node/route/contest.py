@@ -6,6 +6,7 @@ held, with the best of each study so far.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,9 +56,12 @@ class Contest:
     def __init__(self, sets: Sequence[RuleSet]) -> None:
         self._held: list[Held] = []
         self._best: tuple[dict[tuple[str, str], _Best], ...] = tuple({} for _ in sets)
-        self._filled: tuple[dict[tuple[str, str, str], set[str]], ...] = tuple({} for _ in sets)
+        self._filled: tuple[dict[tuple[str, str, str], list[tuple[Any, ...]]], ...] = tuple({} for _ in sets)
         self._priors: tuple[dict[tuple[str, str, str], list[Moment]], ...] = tuple({} for _ in sets)
-        self._orders = {rule.prefer: list(_orders(rule.prefer)) for each in sets for rule in each.rules}
+        rules = [rule for each in sets for rule in each.rules]
+        preferences = [prefer for rule in rules for prefer in (rule.prefer, *(role.prefer for role in rule.inputs))]
+        self._orders = {prefer: list(_orders(prefer)) for prefer in preferences}
+        self._most = max((len(rule.inputs) for rule in rules), default=0) + 1
         self.roles = [RuleSet().of(list(_as_rules(each))) for each in sets]
 
     def hold(self, held: Held, facts: SeriesFacts) -> None:
@@ -65,7 +69,7 @@ class Contest:
         self._held.append(held)
         for best, rules in zip(self._best, held.choosing, strict=True):
             for rule in rules:
-                order = self._order(rule, held, facts)
+                order = self._order(rule.prefer, held, facts)
                 key = held.study_uid, rule.name
                 known = best.get(key)
                 number = known.candidates + 1 if known else 1
@@ -77,18 +81,18 @@ class Contest:
                 else:
                     known.candidates = number
 
-    def _order(self, rule: Rule, held: Held, facts: SeriesFacts) -> tuple[Any, ...]:
-        candidate = Candidate(series_uid=held.series_uid, study_uid=held.study_uid, facts=facts, about="")
-        return (*(each.order(facts) for each in self._orders[rule.prefer]), *ties(candidate))
+    def _order(self, prefer: tuple[str, ...], one: Held | RecordedSeries, facts: SeriesFacts) -> tuple[Any, ...]:
+        candidate = Candidate(series_uid=one.series_uid, study_uid=one.study_uid, facts=facts, about="")
+        return (*(each.order(facts) for each in self._orders[prefer]), *ties(candidate))
 
-    def fill(self, recorded: RecordedSeries, roles: Sequence[Iterable[Rule]]) -> None:
+    def fill(self, recorded: RecordedSeries, facts: SeriesFacts, roles: Sequence[Iterable[Rule]]) -> None:
         """Note the roles that a series may have: for each set, those that matched it, named as ``roles`` names them."""
         patient, made = patient_digest(recorded.header), moment(recorded.header)
         for filled, priors, matched in zip(self._filled, self._priors, roles, strict=True):
             for each in matched:
-                found = filled.setdefault((recorded.study_uid, *_names(each)), set())
-                if len(found) < 2:  # the winner and one other are enough
-                    found.add(recorded.series_uid)
+                found = filled.setdefault((recorded.study_uid, *_names(each)), [])
+                bisect.insort(found, self._order(each.prefer, recorded, facts))
+                del found[self._most :]  # the others of the rule cannot take more than these
                 if patient and made[0]:
                     key = patient, *_names(each)
                     priors[key] = _oldest([*priors.get(key, []), made])
@@ -112,16 +116,21 @@ class Contest:
             tried = found[name]
             tried.studies += 1
             tried.candidates += best.candidates
+            taken = {best.series_uid}
             for role in inputs[name]:
-                if not self._is_there(role, side, study_uid, name, best):
+                if not self._is_there(role, side, (study_uid, name), best, taken):
                     tried.missing[role.name] = tried.missing.get(role.name, 0) + 1
         return found
 
-    def _is_there(self, role: Role, side: int, study_uid: str, name: str, best: _Best) -> bool:
+    def _is_there(self, role: Role, side: int, of: tuple[str, str], best: _Best, taken: set[str]) -> bool:
+        """Whether a series is left for a role; then it is taken, as no series is given twice."""
         if role.origin is Origin.PRIOR:
-            known = self._priors[side].get((best.patient or "", name, role.name), [])
+            known = self._priors[side].get((best.patient or "", of[1], role.name), [])
             return any(is_earlier(made, best.made) for made in known)
-        return bool(self._filled[side].get((study_uid, name, role.name), set()) - {best.series_uid})
+        left = (order[-1] for order in self._filled[side].get((*of, role.name), []) if order[-1] not in taken)
+        found = next(left, None)
+        taken |= {found} if found is not None else set()
+        return found is not None
 
 
 def _oldest(made: Sequence[Moment]) -> list[Moment]:
@@ -146,7 +155,8 @@ def _as_rules(rules: RuleSet) -> Iterator[Rule]:
 
 
 def _as_rule(rule: Rule, role: Role) -> Rule:
-    return Rule(name=f"{rule.name}/{role.name}", expression=role.expression, package="-", destinations=())
+    name = f"{rule.name}/{role.name}"
+    return Rule(name=name, expression=role.expression, package="-", destinations=(), prefer=role.prefer)
 
 
 def _names(rule: Rule) -> tuple[str, str]:

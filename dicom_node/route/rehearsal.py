@@ -126,7 +126,7 @@ def rehearse(
         readable = UNREADABLE not in recorded.header
         before, after, *roles = replay.matches(facts) if readable else ([], [], [], [])
         _see(tally, recorded)
-        contest.fill(recorded, roles)
+        contest.fill(recorded, facts, roles)
         choosing = _choosing(before), _choosing(after)
         if any(choosing):
             contest.hold(_held(recorded, facts, (before, after), choosing), facts)

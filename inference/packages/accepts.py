@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from storage.facts.figures import exact, rounded
 from storage.settings import Settings
 
 #: What a header may fail to state; a package says for which of them silence refuses.
@@ -30,11 +31,16 @@ class Range(Settings):
         """Whether the value is allowed."""
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
+    def figure(self, value: float) -> str:
+        """A value in three decimals, or more where it lies close to what is allowed."""
+        return exact(rounded(value, 3, *(one for one in (self.min, self.max) if one is not None)))
+
     def text(self, unit: str) -> str:
         """The range as the end of a sentence, e.g. ``at most 2.5 mm``."""
-        if self.min is None:
-            return f"at most {self.max:g} {unit}"
-        return f"at least {self.min:g} {unit}" if self.max is None else f"{self.min:g} to {self.max:g} {unit}"
+        least, most = (None if one is None else exact(one) for one in (self.min, self.max))
+        if least is None:
+            return f"at most {most} {unit}"
+        return f"at least {least} {unit}" if most is None else f"{least} to {most} {unit}"
 
 
 class Words(Settings):

@@ -10,7 +10,8 @@ from inference.packages.located import detection_findings, detection_grades, det
 from inference.packages.manifest import FindingEntry, Manifest, MeasurementEntry
 from inference.packages.raw import Raw
 from inference.packages.urgent import urgency
-from inference.packages.wording import name_of, number_of
+from inference.packages.wording import judged, name_of, number_of
+from storage.facts.figures import exact
 from storage.facts.prediction import Detection, Finding, Grade, Measurement, Presence, Segment
 from storage.facts.study import Urgency
 
@@ -32,7 +33,7 @@ class Answer:
 def answer(manifest: Manifest, raw: Raw, absent: Collection[int] = ()) -> Answer:
     """A sound outcome in codes; ``unsound`` must have found nothing. Segments that are ``absent`` have no numbers."""
     asked = [e for e in manifest.measurements if e.detection is None and e.segment not in absent]
-    measured = {entry.key: measurement(entry, raw.values[entry.key]) for entry in asked}
+    measured = {entry.key: measurement(manifest, entry, raw.values[entry.key]) for entry in asked}
     findings = [
         _finding(manifest, entry, raw.values[entry.measurement])
         for entry in manifest.findings
@@ -71,10 +72,11 @@ def _segments(
 
 def _finding(manifest: Manifest, entry: FindingEntry, value: float) -> Finding:
     asked = _entry(manifest, entry.measurement)
-    presence = _presence(entry, round(value, asked.digits))
+    presence = _presence(entry, judged(manifest, asked, value))
+    measured = f"{name_of(manifest, asked)} is {number_of(manifest, asked, value)}"
     text = (
-        f"{entry.condition.meaning} {presence.value}: {name_of(manifest, asked)} is {number_of(asked, value)} "
-        f"(present from {entry.present_from:g}, absent below {entry.absent_below:g})."
+        f"{entry.condition.meaning} {presence.value}: {measured} "
+        f"(present from {exact(entry.present_from)}, absent below {exact(entry.absent_below)})."
     )
     return Finding(
         condition=entry.condition.code(),

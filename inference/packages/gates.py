@@ -22,6 +22,7 @@ from inference.imaging.irregular import (
 from inference.packages.accepts import Accepts, Fact
 from inference.packages.evidence import anatomy_words, has_agent, is_known, kernel, matching, sequence_words
 from inference.packages.manifest import Manifest
+from storage.facts.figures import exact, figure, percent
 from storage.facts.prediction import Code, Reason
 
 Refusals = Iterator[tuple[Code, str]]
@@ -96,7 +97,7 @@ def _sequence(accepts: Accepts, header: Dataset) -> Refusals:
     if echo is not None and rule.max_echo_time is not None and echo > rule.max_echo_time:
         yield (
             NOT_SUPPORTED,
-            f"Echo time is {echo:g} ms; {rule.name} images have at most {rule.max_echo_time:g} ms.",
+            f"Echo time is {exact(echo)} ms; {rule.name} images have at most {exact(rule.max_echo_time)} ms.",
         )
     if not is_known(header, rule):
         yield from _silence(accepts, "sequence", f"that the images are {rule.name}, by description or timing")
@@ -133,15 +134,16 @@ def _completeness(accepts: Accepts, geometry: Geometry) -> Refusals:
             f"The slices are {geometry.orientation}; this model takes {', '.join(accepts.orientation)} ones.",
         )
     if geometry.tilt > accepts.max_tilt:
+        tilt = figure(geometry.tilt, 1, accepts.max_tilt)
         yield (
             NOT_SUPPORTED,
-            f"The gantry was tilted by {geometry.tilt:.1f} degrees; this model takes {accepts.max_tilt:g} at most.",
+            f"The gantry was tilted by {tilt} degrees; this model takes {exact(accepts.max_tilt)} at most.",
         )
     if geometry.irregularity > accepts.max_irregularity:
         yield (
             INCOMPLETE,
             f"Slices are missing or unevenly spaced: the largest gap is {geometry.largest_gap:.2f} mm where most are "
-            f"{geometry.spacing:.2f} mm; this model takes a deviation of {accepts.max_irregularity:.0%} at most.",
+            f"{geometry.spacing:.2f} mm; this model takes a deviation of {percent(accepts.max_irregularity)}% at most.",
         )
     if geometry.frames < accepts.min_slices and geometry.orientation != PROJECTION:
         yield INCOMPLETE, f"The series has {geometry.frames} slices; this model needs {accepts.min_slices} at least."
@@ -158,7 +160,7 @@ def _fineness(accepts: Accepts, geometry: Geometry) -> Refusals:
     )
     for name, allowed, value, code in rules:
         if allowed is not None and value is not None and not allowed.holds(value):
-            yield code, f"{name} is {value:.4g} mm; this model takes {allowed.text('mm')}."
+            yield code, f"{name} is {allowed.figure(value)} mm; this model takes {allowed.text('mm')}."
 
 
 def _silence(accepts: Accepts, fact: Fact, what: str) -> Refusals:

@@ -6,7 +6,9 @@ import numpy as np
 
 from inference.monitor.calibration import Floats, binary_entropy, entropy
 from inference.packages.outputs import Abstention, ConditionEntry, GradeEntry
-from inference.packages.wording import DIGITS, chance_of
+from inference.packages.wording import chance_of
+from storage.facts.figures import exact, figure
+from storage.facts.figures import probability as rounded
 from storage.facts.prediction import Finding, Grade, Presence, Probability
 
 
@@ -15,13 +17,14 @@ def condition(entry: ConditionEntry, chance: float, energy: float | None) -> Fin
     probability = min(1.0, max(0.0, chance))
     if entry.calibration is not None:
         probability = float(entry.calibration.calibrator().apply(probability))
-    probability = round(probability, DIGITS)
+    limits = (entry.present_from, entry.absent_below)
+    probability = rounded(probability, *limits)
     uncertainty = float(binary_entropy(probability))
     abstained = _abstains(entry.abstain, uncertainty, energy)
     presence = Presence.UNDETERMINED if abstained else _presence(entry, probability)
     text = (
-        f"{entry.condition.meaning} {presence.value}: probability {chance_of(probability)} (present from "
-        f"{entry.present_from:g}, absent below {entry.absent_below:g}){abstained}."
+        f"{entry.condition.meaning} {presence.value}: probability {chance_of(probability, *limits)} (present "
+        f"from {exact(entry.present_from)}, absent below {exact(entry.absent_below)}){abstained}."
     )
     return Finding(
         condition=entry.condition.code(),
@@ -31,7 +34,7 @@ def condition(entry: ConditionEntry, chance: float, energy: float | None) -> Fin
         threshold=entry.present_from,
         threshold_source=f"{entry.source.strip()} {entry.metrics.text()}",
         segment=entry.segment,
-        uncertainty=round(uncertainty, DIGITS),
+        uncertainty=rounded(uncertainty),
     )
 
 
@@ -45,23 +48,23 @@ def grade(
     calibrated = entry.calibrated(probabilities)
     uncertainty = float(entropy(calibrated))
     chosen = _median(calibrated) if entry.ordinal else int(np.argmax(calibrated))
-    reached = round(float(calibrated[chosen]), DIGITS)
+    reached = rounded(calibrated[chosen], entry.at_least)
     abstained = _abstains(entry.abstain, uncertainty, energy)
     if not abstained and reached < entry.at_least:
-        abstained = f"; its probability must reach {entry.at_least:g}"
+        abstained = f"; its probability must reach {exact(entry.at_least)}"
     answer = entry.classes[chosen]
-    most = f"{answer.meaning} (probability {chance_of(reached)})"
+    most = f"{answer.meaning} (probability {chance_of(reached, entry.at_least)})"
     text = f"{entry.question.meaning}: not determined{abstained}; nearest is {most}." if abstained else ""
     return Grade(
         question=entry.question.code(),
         answer=None if abstained else answer.code(),
         probabilities=tuple(
-            Probability(value=c.code(), probability=round(float(p), DIGITS))
+            Probability(value=c.code(), probability=rounded(p, entry.at_least))
             for c, p in zip(entry.classes, calibrated, strict=True)
         ),
         text=text or f"{entry.question.meaning}: {most}.",
         ordinal=entry.ordinal,
-        uncertainty=round(uncertainty, DIGITS),
+        uncertainty=rounded(uncertainty),
         threshold=entry.at_least,
         threshold_source=f"{entry.source.strip()} {entry.metrics.text()}",
         detection=detection,
@@ -81,7 +84,9 @@ def _abstains(rule: Abstention | None, uncertainty: float, energy: float | None)
     value = uncertainty if rule.by == "entropy" else energy
     if value is None or value <= rule.above:
         return ""
-    return f"; the model abstains, for its {rule.by} is {value:.2f} (answers up to {rule.above:g})"
+    return (
+        f"; the model abstains, for its {rule.by} is {figure(value, 2, rule.above)} (answers up to {exact(rule.above)})"
+    )
 
 
 def _median(probabilities: Floats) -> int:

@@ -18,6 +18,7 @@ from inference.imaging.volume import AIR_HU, Volume, assemble
 from inference.packages.choosing import choose
 from inference.packages.inputs import InputEntry
 from inference.packages.manifest import Manifest
+from storage.facts.figures import percent
 
 _WHOLE = 0.995  #: a series that covers this part of the grid covers it
 
@@ -99,9 +100,10 @@ def _aligned(
     if aligned.covered < entry.overlap:
         raise _Unfit(
             COVERAGE_INCOMPLETE,
-            f"it covers {aligned.covered:.0%} of the series, and {entry.overlap:.0%} are needed",
+            f"it covers {percent(aligned.covered, entry.overlap)}% of the series, and "
+            f"{percent(entry.overlap)}% are needed",
         )
-    remark = f"The input {entry.role} covers only {aligned.covered:.0%} of the series."
+    remark = f"The input {entry.role} covers only {percent(aligned.covered, _WHOLE)}% of the series."
     return aligned.voxels, "" if aligned.covered >= _WHOLE else remark
 
 

@@ -8,7 +8,8 @@ from inference.packages.graded import grade
 from inference.packages.manifest import Manifest, MeasurementEntry
 from inference.packages.outputs import DetectionEntry
 from inference.packages.raw import Box
-from inference.packages.wording import DIGITS, chance_of
+from inference.packages.wording import chance_of, digits_of
+from storage.facts.figures import exact, probability
 from storage.facts.prediction import Detection, Finding, Grade, Location, Measurement, Presence
 
 Scored = tuple[Box, float]
@@ -22,7 +23,7 @@ def scored(entry: DetectionEntry, boxes: Sequence[Box]) -> list[Scored]:
         if box.key == entry.key:
             score = min(1.0, max(0.0, box.score))
             score = score if calibrator is None else float(calibrator.apply(score))
-            found.append((box, round(score, DIGITS)))
+            found.append((box, probability(score, *_limits(entry))))
     return sorted(found, key=lambda one: (-one[1], one[0].low, one[0].high))
 
 
@@ -96,14 +97,22 @@ def left_out(manifest: Manifest, boxes: Sequence[Box]) -> Iterator[str]:
 def _measured(manifest: Manifest, entry: DetectionEntry, box: Box) -> Iterator[Measurement]:
     for asked in manifest.measurements:
         if asked.detection == entry.key:
-            yield measurement(asked, box.values[asked.key])
+            yield measurement(manifest, asked, box.values[asked.key])
 
 
-def measurement(entry: MeasurementEntry, value: float) -> Measurement:
+def measurement(manifest: Manifest, entry: MeasurementEntry, value: float) -> Measurement:
     """One number in codes."""
     return Measurement(
-        name=entry.name.code(), value=value, unit=entry.unit.code(), digits=entry.digits, method=entry.method
+        name=entry.name.code(),
+        value=value,
+        unit=entry.unit.code(),
+        digits=digits_of(manifest, entry, value),
+        method=entry.method,
     )
+
+
+def _limits(entry: DetectionEntry) -> tuple[float, ...]:
+    return (entry.present_from,) if entry.absent_below is None else (entry.present_from, entry.absent_below)
 
 
 def _presence(entry: DetectionEntry, best: float | None) -> Presence:
@@ -114,11 +123,11 @@ def _presence(entry: DetectionEntry, best: float | None) -> Presence:
 
 
 def _text(entry: DetectionEntry, presence: Presence, best: float | None, count: int) -> str:
-    point = f"reported from {entry.present_from:g}"
+    point = f"reported from {exact(entry.present_from)}"
     if presence is Presence.PRESENT:
-        said = f"{count} found, the most suspicious with probability {chance_of(best or 0.0)}"
+        said = f"{count} found, the most suspicious with probability {chance_of(best or 0.0, *_limits(entry))}"
     elif best is None:
         said = "no candidate was found"
     else:
-        said = f"the most suspicious candidate has probability {chance_of(best)}"
+        said = f"the most suspicious candidate has probability {chance_of(best, *_limits(entry))}"
     return f"{entry.condition.meaning} {presence.value}: {said} ({point})."

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from inference.monitor.calibration import Calibrator, Isotonic, Platt, Temperature
 from inference.packages.coded import Coded, Key
+from storage.facts.figures import figure
 from storage.settings import Settings
 
 
@@ -31,7 +32,8 @@ class Estimate(Settings):
 
     def text(self) -> str:
         """For people, e.g. ``0.92 (0.88 to 0.95)``."""
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+        value, low, high = (figure(one, 2, 0.0, 1.0) for one in (self.value, self.low, self.high))
+        return f"{value} ({low} to {high})"
 
 
 class Metrics(Settings):
@@ -57,7 +59,7 @@ class Metrics(Settings):
         )
         said = [f"{name} {rate.text()}" for name, rate in rates if rate is not None]
         if self.calibration_error is not None:
-            said.append(f"calibration error {self.calibration_error:.3f}")
+            said.append(f"calibration error {figure(self.calibration_error, 3)}")
         return f"{', '.join(said) or 'no rate was measured'} in {self.cases} cases ({self.data})."
 
 

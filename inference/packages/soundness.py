@@ -18,6 +18,7 @@ from inference.packages.manifest import Manifest, MeasurementEntry
 from inference.packages.outputs import Abstention, ConditionEntry, GradeEntry
 from inference.packages.raw import Box, Raw
 from inference.packages.wording import name_of, number_of
+from storage.facts.figures import exact, figure
 from storage.facts.prediction import SOFTWARE_FAILURE, Code, Reason
 
 SLOP = 1e-3  #: by which probabilities of half precision may miss 0, 1 or their sum
@@ -67,9 +68,10 @@ def _measurement(manifest: Manifest, entry: MeasurementEntry, value: float | Non
         raise _Fault(f"The algorithm gave {what} for {name_of(manifest, entry)}; its other numbers are withheld.")
     least, greatest = entry.plausible
     if not least <= value <= greatest:
+        shown = number_of(manifest, entry, value, least, greatest)
         raise _Fault(
-            f"{name_of(manifest, entry)} came out as {number_of(entry, value)}, outside of what is plausible "
-            f"({least:g} to {greatest:g}): the result is withheld.",
+            f"{name_of(manifest, entry)} came out as {shown}, outside of what is plausible "
+            f"({exact(least)} to {exact(greatest)}): the result is withheld.",
             INSUFFICIENT_QUALITY,
         )
 
@@ -99,7 +101,8 @@ def _grades(
             raise _Fault(f"The algorithm gave {given} of {len(entry.classes)} probabilities for {what}: withheld.")
         _probabilities(what, found)
         if abs(sum(found) - 1) > SLOP * len(found):
-            raise _Fault(f"The probabilities for {what} sum to {sum(found):.3f}, not to 1: the result is withheld.")
+            total = figure(sum(found), 3, 1.0)
+            raise _Fault(f"The probabilities for {what} sum to {total}, not to 1: the result is withheld.")
         _energy(entry, entry.abstain, energies)
 
 
@@ -156,7 +159,8 @@ def _known(what: str, given: Collection[str], known: Sequence[str]) -> None:
 def _probabilities(what: str, values: Sequence[float]) -> None:
     for value in values:
         if not -SLOP <= value <= 1 + SLOP:  # NaN fails too
-            raise _Fault(f"A probability for {what} came out as {value:.4g}: the result is withheld.")
+            shown = figure(value, 4, 0.0, 1.0)
+            raise _Fault(f"A probability for {what} came out as {shown}: the result is withheld.")
 
 
 def _energy(entry: ConditionEntry | GradeEntry, abstain: Abstention | None, energies: Mapping[str, float]) -> None:

@@ -6,7 +6,8 @@ from inference.packages.graded import condition, grade
 from inference.packages.located import detection_grades, number
 from inference.packages.manifest import Manifest, UrgencyEntry
 from inference.packages.raw import Raw
-from inference.packages.wording import chance_of, name_of, number_of
+from inference.packages.wording import chance_of, judged, name_of, number_of
+from storage.facts.figures import exact
 from storage.facts.prediction import Presence
 from storage.facts.study import Urgency
 
@@ -35,10 +36,10 @@ def _holds(manifest: Manifest, line: UrgencyEntry, raw: Raw) -> str:
         found = condition(entry, raw.chances[entry.key], raw.energies.get(entry.key))
         chance = found.probability or 0.0
         holds = found.presence is Presence.PRESENT and chance >= least
-        return f"{entry.condition.meaning} {chance_of(chance)}, from {least:g}" if holds else ""
+        return f"{entry.condition.meaning} {chance_of(chance, least)}, from {exact(least)}" if holds else ""
     for kind, _, score in number(manifest, raw.boxes):
         if kind.key == line.detection and score >= least:
-            return f"{kind.label} {chance_of(score)}, from {least:g}"
+            return f"{kind.label} {chance_of(score, least)}, from {exact(least)}"
     return ""
 
 
@@ -49,9 +50,9 @@ def _measured(manifest: Manifest, key: str, least: float, raw: Raw) -> str:
     else:
         values = [box.values[key] for kind, box, _ in number(manifest, raw.boxes) if kind.key == entry.detection]
     value = max(values, default=None)
-    if value is None or round(value, entry.digits) < least:
+    if value is None or judged(manifest, entry, value) < least:
         return ""
-    return f"{name_of(manifest, entry)} {number_of(entry, value)}, from {least:g}"
+    return f"{name_of(manifest, entry)} {number_of(manifest, entry, value)}, from {exact(least)}"
 
 
 def _graded(manifest: Manifest, line: UrgencyEntry, raw: Raw) -> str:

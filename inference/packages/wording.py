@@ -1,11 +1,14 @@
-"""How measurements and probabilities are said in sentences for the reader."""
+"""How measurements and probabilities are said in sentences for the reader, and rounded before they are decided upon:
+what the reader sees is what decides.
+"""
 
 from __future__ import annotations
 
 from inference.packages.manifest import Manifest, MeasurementEntry
+from storage.facts.figures import chance, decimals, figure, fineness, rounded
 from storage.facts.units import behind
 
-DIGITS = 3  #: of a probability; what the reader sees is what decides
+_DIGITS = 3  #: of a probability
 
 
 def name_of(manifest: Manifest, entry: MeasurementEntry) -> str:
@@ -15,11 +18,28 @@ def name_of(manifest: Manifest, entry: MeasurementEntry) -> str:
     return f"{entry.name.meaning}{place}"
 
 
-def number_of(entry: MeasurementEntry, value: float) -> str:
-    """The value with its meaningful digits and its unit."""
-    return f"{value:.{entry.digits}f}{behind(entry.unit.value)}"
+def number_of(manifest: Manifest, entry: MeasurementEntry, value: float, *limits: float) -> str:
+    """The value with its meaningful digits and its unit; ``limits`` are those that are held against all its digits."""
+    return f"{figure(value, digits_of(manifest, entry, value), *limits)}{behind(entry.unit.value)}"
 
 
-def chance_of(probability: float) -> str:
-    """A probability, e.g. ``0.930``."""
-    return f"{probability:.{DIGITS}f}"
+def judged(manifest: Manifest, entry: MeasurementEntry, value: float) -> float:
+    """The value as the reader sees it."""
+    return rounded(value, digits_of(manifest, entry, value))
+
+
+def digits_of(manifest: Manifest, entry: MeasurementEntry, value: float) -> int:
+    """The decimals of the value that are meaningful; more where what it is judged by has more, or it would seem 0."""
+    return decimals(value, fineness(entry.digits, *_limits(manifest, entry)))
+
+
+def chance_of(probability: float, *limits: float) -> str:
+    """A probability, e.g. ``0.930``, on the right side of what it is judged by."""
+    return chance(probability, _DIGITS, *limits)
+
+
+def _limits(manifest: Manifest, entry: MeasurementEntry) -> list[float]:
+    """What findings and urgency ask of a measurement."""
+    found = [one for one in manifest.findings if one.measurement == entry.key]
+    limits = [limit for one in found for limit in (one.present_from, one.absent_below)]
+    return limits + [one.at_least or 0.0 for one in manifest.urgency if one.measurement == entry.key]

@@ -117,6 +117,40 @@ def test_a_dead_letter_is_not_revived_while_what_it_left_behind_is_at_work(ledge
         tx.queue.revive(1)
 
 
+@pytest.mark.parametrize("ended", ["dead", "waiting"])
+def test_what_a_failed_run_left_behind_is_over_once_the_run_is_tried_again(ledger: Ledger, ended: str) -> None:
+    """A report of the failure that is dead, or that has not begun: neither may be taken for the new one's."""
+    answers = iter([Rejected("the weights are not there"), None])
+    told: list[str] = []
+
+    def infer(_task: Task) -> Done:
+        answer = next(answers)
+        if answer is not None:
+            raise answer
+        return saving(prediction_of(STUDY))
+
+    def refused(_task: Task) -> Done:
+        raise Rejected("no template")
+
+    with ledger.begin("test") as tx:
+        arrive(tx, SERIES, STUDY)
+        tx.queue.enqueue(Next(kind=Kind.INFER, key=KEY, study_uid=STUDY, series_uid=SERIES))
+    drain(ledger, {Kind.INFER: Handler(work=infer, bury=given_up)})
+    if ended == "dead":
+        drain(ledger, {Kind.REPORT: Handler(work=refused)})
+    with ledger.begin("operator") as tx:
+        tx.queue.revive(1)
+    drain(ledger, {Kind.REPORT: Handler(work=reporting(ledger, told))})
+    drain(ledger, {Kind.INFER: Handler(work=infer), Kind.REPORT: Handler(work=reporting(ledger, told))})
+
+    assert told == ["succeeded"]
+    with ledger.read() as session:
+        found = {(t.kind, t.key): (t.state, t.reason) for t in views.tasks(session)}
+    assert found[Kind.REPORT, f"{KEY}#2"] == ("cancelled", "overtaken: task 1 is tried again")
+    assert {state for state, _ in found.values()} == {"done", "cancelled"}
+    assert ledger.verify().faults == ()
+
+
 def test_a_number_that_is_none_is_kept_by_every_database(ledger: Ledger) -> None:
     """PostgreSQL takes no NaN in JSON: a run whose one number could not be computed would be lost with all others."""
     unit = Code(value="mm", scheme="UCUM", meaning="millimeter")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from storage import upkeep
-from storage.facts.arrival import Arrival
+from storage.facts.arrival import AVAILABLE, Arrival, Notice, NoticeKind
 from storage.facts.study import Instance
 from storage.ledger import Ledger, Transaction
 from tests.storage.predicting import CT, prediction_of
@@ -64,10 +66,10 @@ def test_a_mask_that_two_studies_share_stays_until_the_last_of_them_goes(ledger:
     study(ledger, "1.2.1", OLD, empty)
     study(ledger, "1.2.2", NEW, empty)
 
-    assert upkeep.retain(ledger, "test", BEFORE).studies == 1
+    assert upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE)).studies == 1
     assert ledger.blobs.get(empty)
 
-    assert upkeep.retain(ledger, "test", NEW + 1).studies == 1
+    assert upkeep.retain(ledger, "test", upkeep.Horizon(before=NEW + 1)).studies == 1
     assert not ledger.blobs.path(empty).exists()
 
 
@@ -76,7 +78,7 @@ def test_a_mask_that_somebody_put_just_now_is_not_taken_from_under_them(ledger: 
     file = study(ledger, "1.2.1", OLD, blob)
     ledger.blobs.put(b"mask")  # a worker, before it says for which study
 
-    assert upkeep.retain(ledger, "test", BEFORE).studies == 0
+    assert upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE)).studies == 0
     assert ledger.blobs.get(blob) == b"mask"
     assert file.exists()
 
@@ -86,7 +88,7 @@ def test_a_study_goes_with_its_files_its_masks_and_what_they_took_up(ledger: Led
     file = study(ledger, "1.2.1", OLD, blob)
     other = study(ledger, "1.2.2", NEW)
 
-    freed = upkeep.retain(ledger, "test", BEFORE)
+    freed = upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE))
 
     assert (freed.studies, freed.bytes) == (1, 4)
     assert not file.exists()
@@ -104,7 +106,7 @@ def test_an_object_that_comes_while_its_old_study_is_removed_keeps_its_file(ledg
     incoming.mkdir()
     os.link(late, incoming / "1.2.1.1.2.7b-0.dcm")
 
-    upkeep.retain(ledger, "test", BEFORE)
+    upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE))
     with ledger.begin("index") as tx:
         enter(tx, "1.2.1", NEW, number=2)
 
@@ -116,13 +118,13 @@ def test_a_study_that_got_something_new_since_the_round_began_is_kept(ledger: Le
     """Removing the studies before it may take minutes."""
     old = study(ledger, "1.2.1", OLD)
     with ledger.begin_reading() as tx:
-        due = tx.studies.quiet_since(BEFORE, ())
+        due = tx.studies.quiet_outside(BEFORE, 1e12, ())
     late = place(ledger, "1.2.1", number=2)
     with ledger.begin("index") as tx:
         enter(tx, "1.2.1", NEW, number=2)
 
     assert due == ("1.2.1",)
-    assert not upkeep.forget(ledger, "test", "1.2.1", BEFORE, {})
+    assert not upkeep.forget(ledger, "test", "1.2.1", upkeep.Horizon(before=BEFORE), {})
     assert old.exists()
     assert late.exists()
 
@@ -135,8 +137,69 @@ def test_what_a_crash_left_half_removed_is_finished_and_what_is_known_comes_back
     forgotten = apart / "1.2.1.1" / "1.2.1.1.9.0badcafe.dcm"
     forgotten.write_bytes(b"DICM")
 
-    upkeep.retain(ledger, "test", BEFORE)
+    upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE))
 
     assert known.read_bytes() == b"DICM"
     assert not apart.exists()
     assert not (known.parent / forgotten.name).exists()
+
+
+def test_a_series_that_came_under_two_studies_goes_with_its_own_and_not_with_the_other(ledger: Ledger) -> None:
+    """Its objects lie where each of them says, in the folders of both studies; its row belongs to the first."""
+    stray = replace(instance("1.2.1", 2), study_uid="1.2.2", path="instances/1.2.2/1.2.1.1/1.2.1.1.2.0badcafe.dcm")
+    other = study(ledger, "1.2.2", OLD)
+    study(ledger, "1.2.1", NEW)
+    file = ledger.data / stray.path
+    file.parent.mkdir()
+    file.write_bytes(b"DICM")
+    with ledger.begin("test") as tx:
+        tx.studies.record(
+            [Arrival(instance=stray, association=None, calling_ae="CT1", called_ae="NODE", received_at=NEW)]
+        )
+
+    assert upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE)).studies == 1
+    assert (other.exists(), file.exists()) == (False, True)
+
+    freed = upkeep.retain(ledger, "test", upkeep.Horizon(before=NEW + 1))
+    assert (freed.studies, freed.bytes) == (1, 8)
+    assert not list(ledger.data.glob("instances/*"))
+
+
+def test_other_bytes_of_an_object_that_name_another_study_go_with_it(ledger: Ledger) -> None:
+    moved = replace(
+        instance("1.2.1"), study_uid="1.2.2", path="instances/1.2.2/1.2.2.1/1.2.1.1.1.0other.dcm", digest="1"
+    )
+    study(ledger, "1.2.1", OLD)
+    file = ledger.data / moved.path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"DICM")
+    with ledger.begin("test") as tx:
+        tx.studies.record(
+            [Arrival(instance=moved, association=None, calling_ae="CT1", called_ae="NODE", received_at=OLD)]
+        )
+
+    upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE))
+
+    assert not list(ledger.data.glob("instances/*"))
+    with ledger.begin_reading() as tx:
+        assert tx.studies.paths([moved.sop_instance_uid]) == set()
+
+
+def test_notices_of_a_study_go_with_it_and_old_ones_of_no_study_too(ledger: Ledger) -> None:
+    study(ledger, "1.2.1", OLD)
+    for number in range(120):
+        notice = Notice(
+            sop_instance_uid=f"1.3.{number}", kind=NoticeKind.IAN, state=AVAILABLE, peer="PACS",
+            study_uid="1.2.1" if number % 2 else "1.2.9", objects={f"1.2.1.1.{number}": "1.2.1.1"},
+        )  # fmt: skip
+        with ledger.begin("test") as tx:
+            tx.sources.notice(notice)
+
+    upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE))
+    with ledger.begin_reading() as tx:
+        left = [number for number in range(120) if tx.sources.state_of(f"1.3.{number}")]
+    upkeep.retain(ledger, "test", upkeep.Horizon(before=time.time() + 1))
+
+    assert left == list(range(0, 120, 2))
+    with ledger.begin_reading() as tx:
+        assert not any(tx.sources.state_of(f"1.3.{number}") for number in range(120))

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sqlalchemy import create_engine, text
 
 from dicom_node import doctor
 from dicom_node.config import load
+from storage import views
 from storage.facts.errors import Misconfigured
 from storage.facts.task import Kind, Next
 from storage.ledger import Ledger
@@ -78,6 +80,29 @@ def test_dead_letters_are_listed_with_their_reason_and_retried(run: Run, node_le
     with node_ledger.begin("test") as tx:
         assert tx.queue.claim([Kind.DELIVER], 30) is not None
     assert run("tasks", "retry").exit_code == 2
+
+
+def test_to_retry_all_leaves_no_dead_letter_behind(run: Run, node_ledger: Ledger) -> None:
+    """A dead run whose report is dead, too, and another whose report is at work."""
+    with node_ledger.begin("test") as tx:
+        for key in ("a", "b"):
+            tx.queue.enqueue(Next(kind=Kind.INFER, key=key, study_uid="1.2.3"))
+            task = tx.queue.claim([Kind.INFER], 30)
+            assert task is not None
+            tx.queue.fail(task, "no weights")
+            tx.queue.enqueue(Next(kind=Kind.REPORT, key=key), after=task)
+        task = tx.queue.claim([Kind.REPORT], 30)
+        assert task is not None
+        tx.queue.fail(task, "no template")
+        assert tx.queue.claim([Kind.REPORT], 30) is not None
+
+    retried = run("tasks", "retry", "--all")
+
+    assert "1 task(s) will be tried again" in retried.output
+    assert "what task 3 left behind is at work as task 4: try again in a moment" in retried.output
+    with node_ledger.read() as session:
+        states = {t.id: t.state for t in views.tasks(session)}
+    assert states == {1: "waiting", 2: "cancelled", 3: "failed", 4: "running"}
 
 
 def test_a_task_is_cancelled(run: Run, node_ledger: Ledger) -> None:
@@ -162,6 +187,22 @@ def test_the_doctor_names_a_device_that_is_out_of_service_until_it_comes_back(ru
     assert "cuda:1 of reading-room is out of service since" in told[0]
     assert told[0].endswith("UTC: it hangs")
     assert " device: " not in run("doctor").output
+
+
+def test_the_doctor_says_that_retention_does_not_believe_a_clock_that_jumped(
+    run: Run, node_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = time.time()
+    before = run("doctor").output
+    for days in (400, 399, 0):
+        with monkeypatch.context() as then:
+            then.setattr(time, "time", lambda at=today - days * 86400.0: at)
+            with node_ledger.begin("clock") as tx:
+                tx.queue.enqueue(Next(kind=Kind.RETAIN, key=f"retain/{days}"))
+    after = " ".join(run("doctor").output.split())
+
+    assert "retention" not in before
+    assert "files count 386 days less than by the clock" in after
 
 
 def test_the_doctor_counts_what_waits_for_the_ledger_and_what_could_not_be_read_again(run: Run, config: Path) -> None:

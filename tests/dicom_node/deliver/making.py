@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,8 @@ class Peer:
             self.lengths.append(length)
         return kind, self._exactly(length)
 
-    def accept(self, maximum_pdu: int = 16384) -> None:
-        """Accept the association with every context in its first transfer syntax."""
+    def accept(self, maximum_pdu: int = 16384, result: int = 0, more: Sequence[Any] = ()) -> None:
+        """Accept the association with every context in its first transfer syntax, or refuse each with a result."""
         kind, data = self.read()
         request = A_ASSOCIATE_RQ()
         request.decode(struct.pack(">BxL", kind, len(data)) + data)
@@ -88,12 +88,12 @@ class Peer:
         answer.calling_ae_title, answer.called_ae_title = asked.calling_ae_title, asked.called_ae_title
         answer.result, answer.result_source = 0, 1
         for context in asked.presentation_context_definition_list:
-            context.result = 0
+            context.result = result
             context.transfer_syntax = context.transfer_syntax[:1]
         answer.presentation_context_definition_results_list = asked.presentation_context_definition_list
         length = MaximumLengthNotification()
         length.maximum_length_received = maximum_pdu
-        answer.user_information = [length, asked.user_information[1]]
+        answer.user_information = [length, asked.user_information[1], *more]
         pdu = A_ASSOCIATE_AC()
         pdu.from_primitive(answer)
         self.link.sendall(pdu.encode())
@@ -112,12 +112,16 @@ class Peer:
                 if control == 2:
                     return elements(parts[1]), parts[0]
 
-    def answer(self, message_id: int, status: int | None = 0, kind: int = 0x8001, *, first: int = 0) -> None:
+    def answer(
+        self, message_id: int, status: int | None = 0, kind: int = 0x8001, *, first: int = 0, uid: str = ""
+    ) -> None:
         """A response, with whatever message ID is told; its first bytes in a write of their own, where that is said."""
         body = struct.pack("<HHLH", 0, 0x0100, 2, kind) + struct.pack("<HHLH", 0, 0x0120, 2, message_id)
         body += struct.pack("<HHLH", 0, 0x0800, 2, 0x0101)
         if status is not None:
             body += struct.pack("<HHLH", 0, 0x0900, 2, status)
+        named = uid.encode() + b"\0" * (len(uid) % 2)
+        body += struct.pack("<HHL", 0, 0x1000, len(named)) + named if uid else b""
         body = struct.pack("<HHLL", 0, 0, 4, len(body)) + body
         pdu = struct.pack(">BxLLBB", 4, len(body) + 6, len(body) + 2, 1, 3) + body
         for piece in (pdu[:first], pdu[first:]):

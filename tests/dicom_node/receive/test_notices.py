@@ -90,6 +90,22 @@ def test_an_archive_says_what_it_has(receiver: Receiver) -> None:
     assert (said.objects, said.missing, said.by) == (2, 1, "IAN AVAILABLE of ARCHIVE")
 
 
+@pytest.mark.parametrize(
+    ("availability", "objects"), [("OFFLINE", 3), ("NEARLINE ", 3), ("UNAVAILABLE", 0), ("UNAVAILABLE ", 0)]
+)
+def test_an_archive_that_lacks_something_of_a_series_does_not_say_that_the_rest_is_all(
+    receiver: Receiver, availability: str, objects: int
+) -> None:
+    arrive(receiver.ledger, 1, 2)
+    told = an_availability(range(1, 4))
+    told.ReferencedSeriesSequence[0].ReferencedSOPSequence[2].InstanceAvailability = availability
+    with associated(receiver, calling="ARCHIVE") as assoc:
+        status, _ = assoc.send_n_create(told, AVAILABILITY, "1.2.3.98")
+
+    assert status.Status == 0
+    assert stated(receiver.ledger).objects == objects
+
+
 def test_what_is_out_of_order_is_refused_with_the_status_of_the_standard(receiver: Receiver) -> None:
     with associated(receiver) as assoc:
         answers = [

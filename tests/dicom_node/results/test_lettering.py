@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import struct
 import zlib
 
 import numpy as np
@@ -90,3 +91,78 @@ def test_a_page_is_the_same_bytes_again() -> None:
     )
     assert first == second
     assert len(io.BytesIO(first).read()) < 400_000
+
+
+def drawn(text: str) -> tuple[Dataset, str]:
+    """The picture, and what the page draws above its lower margin."""
+    sources, prediction = said("Nodule")
+    first = dataclasses.replace(prediction.findings[0], text=text)
+    prediction = dataclasses.replace(prediction, findings=(first, *prediction.findings[1:]))
+    made = ordered(prediction, labels_on(sources), sources, kinds=("sc", "pdf"))
+    return made["sc"], visible(bytes(made["pdf"].EncapsulatedDocument))
+
+
+def visible(page: bytes) -> str:
+    """The text of a page by its own table of letters, without what lies below the page's end."""
+    streams = []
+    for head in re.finditer(rb"/Length (\d+)[^>]*>>\s*stream\r?\n", page):
+        raw = page[head.end() : head.end() + int(head[1])]
+        streams.append(zlib.decompress(raw) if raw[:1] == b"x" else raw)
+    table = next(one.decode("latin-1") for one in streams if b"begincmap" in one)
+    letters = dict(re.findall(r"^<([0-9A-F]{4})> <([0-9A-F]+)>$", table, re.MULTILINE))
+    content = next(one for one in streams if b") Tj" in one)
+    shown = ""
+    for height, raw in re.findall(rb"BT [\d.]+ (-?[\d.]+) Td[^()]*\(((?:\\.|[^\\)])*)\) Tj", content, re.DOTALL):
+        codes = re.sub(
+            rb"\\(.)", lambda m: {b"n": b"\n", b"r": b"\r", b"t": b"\t"}.get(m[1], m[1]), raw, flags=re.DOTALL
+        )
+        pairs = [f"{code:04X}" for (code,) in struct.iter_unpack(">H", codes)]
+        if float(height) > 0:
+            shown += "".join(bytes.fromhex(letters[one]).decode("utf-16-be") for one in pairs) + "\n"
+    return shown
+
+
+STRANGE = {
+    "lines": "one\ntwo\r\nthree\x0bfour\u2028five",
+    "controls": "".join(map(chr, range(32))) + "\x7f\x85 end",
+    "right to left": "\u202eabc שלום",
+    "marks": "e\u0301\u0301 a\u0300 Z\u0335",
+    "a surrogate": "a\ud800b",
+    "emoji": "👍🏽 👩‍👩‍👧 well",
+    "backslashes": "a\\b\\\\c \\n (d) ) (",
+    "what others replace": "**bold** __under__ --s-- {nb} {0} %s <b>&amp;",
+    "spaces": "soft\u00adhyphen no\u00a0break thin\u2009space zero\u200bwidth",
+    "nothing": " \t ",
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_whatever_a_text_holds_the_page_shows_it(what: str) -> None:
+    _, page = drawn(STRANGE[what])
+    assert "".join(drawable(STRANGE[what]).split()) in "".join(page.split())
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, " ".join(["word"] * 2500), "结" * 3000, "\u00a0".join(["word"] * 1000)])
+def test_a_text_of_any_length_is_cut_with_a_mark_and_never_drawn_below_the_page(text: str) -> None:
+    """Before, it ran over the end of the page, and so did the sentence that says so."""
+    picture, page = drawn(text)
+    assert picture.Rows < 900
+    assert " …\n" in page
+    assert re.search(r"\d+ more sentences are in the structured report", page)
+    assert "not reviewed by a physician" not in page
+    assert "Made 2026" in page
+
+
+def test_a_word_of_any_length_is_broken_where_the_picture_ends() -> None:
+    lines = caption._wrap("W" * 3000 + " i" * 10, 496)
+    assert "".join(lines) == "W" * 3000 + " i" * 10
+    assert all(font().getlength(line) <= 496 for line in lines)
+    assert all(font().getlength(line + "W") > 496 for line in lines[:-1])
+    assert caption._wrap("", 496) == []
+
+
+@pytest.mark.parametrize("shape", [(600, 20), (20, 600)])
+def test_a_picture_of_any_shape_leaves_room_for_the_sentences(shape: tuple[int, int]) -> None:
+    source = builders.radiograph(*shape)
+    made = ordered(builders.failure([source]), None, [source], kinds=("pdf",))
+    assert "not reviewed by a physician" in visible(bytes(made["pdf"].EncapsulatedDocument))
