@@ -15,6 +15,7 @@ forwards each after a lag of its own, over one association or one an object. Ser
 - duplicates: an association is aborted in the middle, another sends everything again;
 - out of order: objects are forwarded in random order over four associations;
 - never released: the archive keeps its association;
+- counts: the headers state how many images the series has, as those of this source have always done;
 - cannot be asked: steady, bursty or forwarded whole, from a source without C-FIND.
 
 A second table is about sources without C-FIND alone: 40 senders, each with habits of its own (pace 5 to 400 ms; after
@@ -31,12 +32,14 @@ import random
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 from dicom_node.config import ReceiveSection
-from dicom_node.receive.assembly import AskTheSource, QuietTime, judge
+from dicom_node.receive.completeness import AskTheSource, QuietTime, judge
 from dicom_node.receive.gaps import habit_of
-from storage.facts.arrival import Evidence, Habit, Stated, pause_bin
+from dicom_node.receive.shape import UNSAID, Shape
+from storage.facts.arrival import Evidence, Habit, Stated, Tally, pause_bin
 from storage.facts.study import Series
 
 SETTINGS = ReceiveSection()
@@ -54,6 +57,8 @@ class Trace:
     closed: tuple[float, ...]
     askable: bool = True
     teller: str = ""  #: MPPS or UPS: who says that it begins and, a second after its last object, what was made
+    habit: Habit | None = None  #: what was learned of its source
+    counted: bool = False  #: whether its headers state how many images it has
 
     @property
     def last(self) -> float:
@@ -112,6 +117,26 @@ def stall_with_manager(dice: random.Random, kind: str) -> Trace:
     return replace(scanner_stall(dice, kind), teller="UPS", askable=False)
 
 
+def one_each_counted(dice: random.Random, kind: str) -> Trace:
+    """One association an object, from a scanner that states how many it makes."""
+    return replace(one_each(dice, kind), counted=True)
+
+
+def stall_counted(dice: random.Random, kind: str) -> Trace:
+    """A scanner that pauses 90 s and states how many it makes; every other source cannot be asked."""
+    return replace(scanner_stall(dice, kind), counted=True, askable=dice.random() < 0.5)
+
+
+def never_released_counted(dice: random.Random, kind: str) -> Trace:
+    """The association stays open for ever; how many are made is stated."""
+    return replace(never_released(dice, kind), counted=True)
+
+
+def unaskable_counted(dice: random.Random, kind: str) -> Trace:
+    """From a source without C-FIND, of scanners that state how many they make."""
+    return replace(unaskable(dice, kind), counted=True)
+
+
 def forwarding_stall(dice: random.Random, kind: str) -> Trace:
     """The archive has everything but pauses 90 s in the middle of forwarding, in a second association."""
     made = _made(dice)
@@ -157,6 +182,11 @@ def never_released(dice: random.Random, kind: str) -> Trace:
     return _trace(kind, trace.made, list(trace.arrived), [(0.0, FOREVER)])
 
 
+def never_released_known(dice: random.Random, kind: str) -> Trace:
+    """The same from a source of which 100 series were seen."""
+    return replace(never_released(dice, kind), habit=_known())
+
+
 def unaskable(dice: random.Random, kind: str) -> Trace:
     """From a source without C-FIND."""
     trace = dice.choice((steady, bursty, forwarded_whole))(dice, kind)
@@ -197,6 +227,11 @@ def a_sender(dice: random.Random) -> Sender:
     )
 
 
+@cache
+def _known() -> Habit | None:
+    return learned(Sender(pace=0.4, pause=0.0, one_each=False, releases=False), random.Random(1), 100)
+
+
 def learned(sender: Sender, dice: random.Random, series: int) -> Habit | None:
     """What the node knows of a sender after some series."""
     histogram: dict[int, float] = {}
@@ -212,7 +247,9 @@ GENERATORS: dict[str, Callable[[random.Random, str], Trace]] = {
     "forwarding stalls 90 s": forwarding_stall, "scanner stalls 90 s": scanner_stall,
     "scanner stalls 90 s, MPPS": stall_with_step, "scanner stalls 90 s, UPS": stall_with_manager,
     "forwarded whole": forwarded_whole, "out of order, 4 associations": out_of_order, "duplicates": duplicates,
-    "never released": never_released, "cannot be asked": unaskable,
+    "never released": never_released, "never released, learned": never_released_known, "cannot be asked": unaskable,
+    "one association an object, counts": one_each_counted, "scanner stalls 90 s, counts": stall_counted,
+    "never released, counts": never_released_counted, "cannot be asked, counts": unaskable_counted,
 }  # fmt: skip
 
 
@@ -245,18 +282,20 @@ def ours(trace: Trace, habit: Habit | None = None) -> Iterator[float]:
     told = {trace.made[-1] + 1} if trace.teller else set()
     moments = sorted({at for at, _ in trace.arrived} | {c for c in trace.closed if c < FOREVER} | told)
     now = moments[0]
-    index = 0
+    index, said, since = 0, -1, FOREVER
     while True:
         while index < len(moments) and moments[index] <= now:
             index += 1
         upcoming = moments[index] if index < len(moments) else FOREVER
-        evidence = replace(watch.evidence(now), habit=habit)
+        evidence = replace(watch.evidence(now), habit=habit or trace.habit)
         due = policy(evidence).at
         if due > now:
             now = min(due, upcoming)
             continue
         expected = bisect.bisect_right(trace.made, now) if trace.askable else None
-        judgement = judge(evidence, expected, SETTINGS, now)
+        if expected is not None and expected != said:
+            said, since = expected, now
+        judgement = judge(evidence, expected, SETTINGS, now, watch.shape(evidence), since, trace.askable)
         if judgement.complete:
             yield now
             return
@@ -310,7 +349,14 @@ class Watch:
             associations=opened,
             gap=(last_at - self._times[0]) / max(objects - 1, 1),
             stated=self._stated(now, objects),
+            counts=Tally(kept=100.0) if self._trace.counted else None,
         )
+
+    def shape(self, evidence: Evidence) -> Shape:
+        """What its headers say."""
+        if not self._trace.counted:
+            return UNSAID
+        return Shape(stated=len(self._trace.made), here=evidence.series.instances, telling=True)
 
     def _stated(self, now: float, here: int) -> Stated:
         made, teller = self._trace.made, self._trace.teller

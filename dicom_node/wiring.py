@@ -16,7 +16,8 @@ from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.stage import Route, Routes
 from dicom_node.deliver.tls import Files, client_context
-from dicom_node.receive.assembly import AskTheSource, Assembly, QuietTime, Source, representative
+from dicom_node.receive.assembly import Assembly, Source, representative
+from dicom_node.receive.completeness import AskTheSource, QuietTime
 from dicom_node.receive.reconcile import Archive
 from dicom_node.route.header import header_of
 from dicom_node.route.provenance import NodeIdentity

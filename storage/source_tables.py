@@ -1,4 +1,4 @@
-"""Tables of what sources said of their studies, beside what came: notices, looks, absences, pauses."""
+"""Tables of what sources said of their studies, beside what came: notices, looks, absences, pauses, counts."""
 
 from __future__ import annotations
 
@@ -82,3 +82,13 @@ class PauseRow(Base):
     protocol: Mapped[str] = mapped_column(primary_key=True)  #: modality, or a digest of how the images are made
     bin: Mapped[int] = mapped_column(primary_key=True)
     series: Mapped[float]  #: how many, older ones counting less
+
+
+class CountRow(Base):
+    """Whether the numbers of images that headers state were those of the series, as they turned out."""
+
+    __tablename__ = "stated_count"
+    source: Mapped[str] = mapped_column(primary_key=True)  #: calling AE title
+    protocol: Mapped[str] = mapped_column(primary_key=True)  #: as of a pause
+    kept: Mapped[float]  #: series, older ones counting less
+    broken: Mapped[float]

@@ -22,12 +22,13 @@ from storage.facts.arrival import (
     Notice,
     NoticeKind,
     Stated,
+    Tally,
     pause_bin,
 )
 from storage.facts.errors import Rejected
 from storage.facts.study import Header, Series
 from storage.facts.task import Kind, State
-from storage.source_tables import AbsenceRow, AgreedRow, LookRow, NoticedObjectRow, NoticeRow, PauseRow
+from storage.source_tables import AbsenceRow, AgreedRow, CountRow, LookRow, NoticedObjectRow, NoticeRow, PauseRow
 from storage.tables import (
     AuditRow,
     InstanceRow,
@@ -199,6 +200,22 @@ class Sources:
         self._session.flush()
         if (self._session.scalar(select(func.sum(PauseRow.series)).where(*mine)) or 0.0) > MEMORY_SERIES:
             self._session.execute(update(PauseRow).where(*mine).values(series=PauseRow.series / 2))
+
+    def count_kept(self, source: str, protocols: Sequence[str], kept: bool) -> None:
+        """Note whether the number of images that the headers of a series stated was that of the series."""
+        for protocol in protocols:
+            row = self._session.get(CountRow, (source, protocol))
+            if row is None:
+                row = CountRow(source=source, protocol=protocol, kept=0.0, broken=0.0)
+                self._session.add(row)
+            row.kept, row.broken = row.kept + kept, row.broken + (not kept)
+            if row.kept + row.broken > MEMORY_SERIES:
+                row.kept, row.broken = row.kept / 2, row.broken / 2
+
+    def counts(self, source: str, protocol: str) -> Tally | None:
+        """How such numbers of a source and protocol turned out; None where none was stated."""
+        row = self._session.get(CountRow, (source, protocol))
+        return None if row is None else Tally(kept=row.kept, broken=row.broken)
 
     def first_header(self, series_uid: str) -> Header:
         """What the index has of one object of a series."""

@@ -82,6 +82,14 @@ class Habit:
     pause: float  #: seconds; the longest pause of nearly every series stayed below
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """How often the number of images that headers state was that of the series, for a source and protocol."""
+
+    kept: float = 0.0  #: series; older ones count less
+    broken: float = 0.0
+
+
 class AbsenceState(StrEnum):
     """What became of something that the node lacks."""
 
@@ -142,3 +150,4 @@ class Evidence:
     gap: float = 0.0  #: mean time between two objects, seconds
     stated: Stated = field(default_factory=Stated)
     habit: Habit | None = None  #: None while too little is known of the source
+    counts: Tally | None = None  #: None where its headers never stated a number

@@ -58,6 +58,11 @@ SLICE_KEYWORDS = (
     "NumberOfFrames",
     "TemporalPositionIdentifier",
     "EchoNumbers",
+    "ImagesInAcquisition",
+    "NumberOfTemporalPositions",
+    "ConcatenationUID",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
 )
 
 

@@ -31,7 +31,8 @@ from dicom_node.deliver.association import Association, Body, Proposal
 from dicom_node.deliver.destination import Destination
 from dicom_node.node import index_child
 from dicom_node.receive import feed as feeds
-from dicom_node.receive.assembly import QuietTime, expect
+from dicom_node.receive.assembly import expect
+from dicom_node.receive.completeness import QuietTime
 from dicom_node.receive.events import Began
 from dicom_node.receive.feed import Feed, serve
 from dicom_node.receive.index import Index

@@ -14,7 +14,8 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from dicom_node.config import NodeConfig
-from dicom_node.receive.assembly import AskTheSource, QuietTime, expect
+from dicom_node.receive.assembly import expect
+from dicom_node.receive.completeness import AskTheSource, QuietTime
 from dicom_node.receive.feed import Feed, serve
 from dicom_node.receive.index import Index
 from dicom_node.receive.intake import FrontDesk

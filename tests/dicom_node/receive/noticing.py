@@ -12,7 +12,8 @@ from pynetdicom import AE, build_role
 from pynetdicom.association import Association
 
 from dicom_node.config import ReceiveSection
-from dicom_node.receive.assembly import AskTheSource, QuietTime, evidence_of
+from dicom_node.receive.assembly import evidence_of
+from dicom_node.receive.completeness import AskTheSource, QuietTime
 from dicom_node.receive.contexts import AVAILABILITY, PERFORMED_STEP, UPS_EVENT, UPS_PUSH
 from storage.facts.arrival import Arrival, Stated
 from storage.facts.study import Instance

@@ -8,17 +8,8 @@ from collections.abc import Collection
 import pytest
 
 from dicom_node.config import ReceiveSection
-from dicom_node.receive.assembly import (
-    AskTheSource,
-    Assembly,
-    Completeness,
-    Due,
-    QuietTime,
-    Source,
-    expect,
-    judge,
-    representative,
-)
+from dicom_node.receive.assembly import Assembly, Source, expect, representative
+from dicom_node.receive.completeness import AskTheSource, Completeness, Due, QuietTime, judge
 from dicom_node.receive.policy import Caller, admit
 from storage.facts.arrival import Arrival, Evidence
 from storage.facts.errors import Transient

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.config import ReceiveSection
-from dicom_node.receive.assembly import AskTheSource, Assembly, QuietTime, expect
+from dicom_node.receive.assembly import Assembly, expect
+from dicom_node.receive.completeness import AskTheSource, QuietTime
 from dicom_node.receive.events import Began, Closed, Event, Opened
 from dicom_node.receive.index import Index
 from dicom_node.receive.landing import Landed, Origin

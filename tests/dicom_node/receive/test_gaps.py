@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dicom_node.config import ReceiveSection
-from dicom_node.receive.assembly import QuietTime, evidence_of
+from dicom_node.receive.assembly import evidence_of
+from dicom_node.receive.completeness import QuietTime
 from dicom_node.receive.gaps import LEAST_SERIES, LONGEST, SHORTEST, habit_of, protocols_of, quiet_time
 from storage.facts.arrival import Arrival, Evidence, Habit, bin_edge, pause_bin
 from storage.facts.study import Instance, Series

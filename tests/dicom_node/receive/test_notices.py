@@ -7,7 +7,7 @@ import time
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.receive.assembly import judge
+from dicom_node.receive.completeness import judge
 from dicom_node.receive.contexts import AVAILABILITY, PERFORMED_STEP
 from dicom_node.receive.events import Noticed, decode, encode
 from storage.facts.arrival import Evidence, Notice, NoticeKind, Stated

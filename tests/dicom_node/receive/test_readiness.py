@@ -9,7 +9,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pynetdicom import AE
 
-from dicom_node.receive.assembly import evidence_of, judge
+from dicom_node.receive.assembly import evidence_of
+from dicom_node.receive.completeness import judge
 from dicom_node.receive.contexts import STORAGE_COMMITMENT, UPS_EVENT, UPS_PUSH
 from storage import views
 from storage.facts.arrival import Stated

@@ -8,7 +8,8 @@ from collections.abc import Collection
 
 import pytest
 
-from dicom_node.receive.assembly import Due, expect
+from dicom_node.receive.assembly import expect
+from dicom_node.receive.completeness import Due
 from dicom_node.receive.events import Opened
 from dicom_node.receive.index import Index
 from dicom_node.receive.landing import Landed, Origin
