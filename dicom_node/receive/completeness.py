@@ -158,12 +158,12 @@ def _patience(evidence: Evidence, shape: Shape, settings: ReceiveSection, equal:
     """Until when more is waited for that the headers speak of, and what they say; ``equal``: the source has no more."""
     sure = holds(evidence.counts)
     if shape.lacking and sure:
-        wait, why = settings.quiet_seconds_step, f"its headers state {shape.stated} images, {shape.lacking} lack"
+        wait, why = settings.quiet_seconds_step, f"its headers state {shape.stated} images, {shape.here} came"
     elif shape.holes:
         wait = settings.quiet_seconds if equal else settings.quiet_seconds_broken
         why = f"{shape.holes} places within it have no image"
     elif shape.lacking and sure is None and not equal:
-        wait, why = settings.quiet_seconds_broken, f"its headers may mean {shape.stated} images, {shape.lacking} lack"
+        wait, why = settings.quiet_seconds_broken, f"its headers may mean {shape.stated} images, {shape.here} came"
     else:
         return 0.0, ""
     return evidence.last_at + wait, why
