@@ -83,10 +83,12 @@ class ReceiveSection(Settings):
     quiet_seconds_open: float = Field(default=20.0, ge=0)
     """The same while an association that carried it stays open, counted from its last object, seconds. Default 20."""
     quiet_seconds_broken: float = Field(default=15.0, ge=0)
-    """The same after an association was aborted or lost, seconds. Default 15: the sender may try again."""
+    """The same after an association was aborted or lost, or while there are holes in its stack, seconds. Default 15:
+    the sender may try again."""
     quiet_seconds_step: float = Field(default=120.0, ge=0)
     """The same while its modality is still at work (MPPS IN PROGRESS) or a workflow manager says that its input is not
-    ready (UPS), and no later series comes, seconds. Default 120: scanners pause within a series."""
+    ready (UPS), and no later series comes; or while its headers state more images, where such numbers held, seconds.
+    Default 120: scanners pause within a series."""
     incomplete_after_seconds: float = Field(default=600.0, gt=0)
     """A series of which the source has more goes on incomplete this long after its last object, s. Default 600."""
 
