@@ -119,6 +119,17 @@ def a_study(tmp_path: Path, seed: int) -> Study:
     return study
 
 
+def wait_for_stages(session: Session) -> None:
+    """They have looked at what the archive has: their libraries are loaded, which takes seconds with some."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with session.ledger.read() as reading:
+            if views.looks(reading):
+                return
+        time.sleep(0.1)
+    raise AssertionError("the stages did not begin")
+
+
 def completion(session: Session, study: Study) -> tuple[str, float]:
     """Why the series was closed, and how long after its last object."""
     with session.ledger.read() as reading:
@@ -131,6 +142,7 @@ def completion(session: Session, study: Study) -> tuple[str, float]:
 
 def test_a_pacs_forwards_by_itself_and_gets_the_results_once(start: Archive, tmp_path: Path) -> None:
     study = a_study(tmp_path, 1)
+    wait_for_stages(start.session)
     start.send(study, calling=PACS)
     wait_for_arrival(start.session, study)
     wait_for(start.session, study.study_uid)

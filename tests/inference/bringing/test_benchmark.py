@@ -62,7 +62,7 @@ def test_a_series_is_measured_step_by_step(tmp_path: Path) -> None:
 
     steps = {one["step"]: one["seconds"] for one in found["steps"]}
     assert [step for step in STEPS if step in steps] == list(steps)
-    assert {"headers", "decode", "prepare", "forward", "stitch", "results"} <= set(steps)
+    assert {"headers", "decode", "prepare", "forward", "stitch"} <= set(steps)  # what is left for results may be 0
     assert sum(steps.values()) == pytest.approx(found["seconds"], abs=0.01)
     assert found["ratio"] == pytest.approx(found["seconds"] / found["forward"], rel=0.05)
     assert (found["shape"], found["rounds"], found["kind"]) == (list(SHAPE), 1, "cpu")
