@@ -9,7 +9,8 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from queue import Queue
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from pynetdicom.association import Association
@@ -170,6 +171,16 @@ def _lacking(fields: dict[int, bytes]) -> str:
     return ""
 
 
+class Nowhere(Queue[Any]):
+    """What an association that is being aborted has still to say, as the answer to an earlier message, is dropped.
+
+    pynetdicom's state machine would stumble over it, and its thread end before the association does.
+    """
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """See Queue."""
+
+
 class Collected:
     """Looks at each PDU before pynetdicom does, see ``Course``; use ``look`` for evt.EVT_PDU_RECV.
 
@@ -197,6 +208,7 @@ class Collected:
         if why:
             course.is_over = True
             self._turned_away(str(assoc.requestor.address), why)
+            assoc.dul.to_provider_queue = cast(Any, Nowhere())
             assoc.dul.event_queue.put("Evt19")
 
     def _too_long(self, assoc: Association, length: int) -> str:

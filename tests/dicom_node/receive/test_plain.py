@@ -6,6 +6,7 @@ import itertools
 import random
 import socket
 import struct
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -171,3 +172,15 @@ def test_whatever_becomes_of_its_fragments_an_object_is_stored_whole_or_not(
     found = receiver.instances(SERIES)
     assert 10 < answered <= len(found) < 60
     assert all(data_set_bytes(receiver.data / one.path) == sent[one.sop_instance_uid] for one in found)
+
+
+@STREAMING
+def test_an_association_that_breaks_off_while_it_is_answered_ends(make_receiver: MakeReceiver, streaming: bool) -> None:
+    receiver = make_receiver(streaming=streaming)
+    for _ in range(30):
+        send(receiver, [pdu(said()) + pdu(fragment(1, 2, DATA)) + pdu(said(context=9))])
+
+    until = time.monotonic() + 20
+    while receiver.scp.associations and time.monotonic() < until:
+        time.sleep(0.05)
+    assert receiver.scp.associations == 0  # and no thread ended by an error: the runner would say so
