@@ -103,7 +103,7 @@ class Clock:
             self._show()
             self._set_back(-step)
             for job in self._scheduler.get_jobs():
-                job.modify(next_run_time=job.next_run_time - datetime.timedelta(seconds=-step))
+                job.modify(next_run_time=job.next_run_time + datetime.timedelta(seconds=step))
         self._offset = offset
 
     def _show(self) -> None:

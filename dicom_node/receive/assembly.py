@@ -13,7 +13,7 @@ from typing import Protocol
 from dicom_node.receive import gaps, notice_reading, notices
 from dicom_node.receive.completeness import Completeness, Judgement, QuietTime, exhaustive, judge
 from dicom_node.receive.events import Noticed
-from dicom_node.receive.shape import holds, kept, shape_of
+from dicom_node.receive.shape import Shape, holds, kept, shape_of
 from storage.facts.arrival import Evidence
 from storage.facts.errors import NodeError, Rejected
 from storage.facts.study import MISSING, UNREADABLE, Header, Instance
@@ -128,7 +128,8 @@ class Assembly:
         due = self.completeness(evidence)
         if due.at > time.time():
             return Later(at=due.at, why=due.why)
-        judgement = self._judge(evidence, instances)
+        shape = shape_of(instances)
+        judgement = self._judge(evidence, instances, shape)
         if not judgement.complete:
             return Later(at=judgement.again, why=judgement.why)
         if len(instances) <= evidence.complete_instances:
@@ -137,10 +138,10 @@ class Assembly:
             grown = len(tx.studies.object_uids(series_uid)) > len(instances)
         if grown:  # an archive may take seconds to answer
             return Later(at=time.time(), why="objects came while it was judged")
-        return self._close(evidence, instances, judgement)
+        return self._close(evidence, instances, judgement, None if judgement.missing else kept(shape))
 
-    def _judge(self, evidence: Evidence, instances: Sequence[Instance]) -> Judgement:
-        series, settings, shape = evidence.series, self.quiet.settings, shape_of(instances)
+    def _judge(self, evidence: Evidence, instances: Sequence[Instance], shape: Shape) -> Judgement:
+        series, settings = evidence.series, self.quiet.settings
         source = self.sources.get(series.calling_ae)
         if exhaustive(evidence) or source is None:
             return judge(evidence, None, settings, time.time(), shape, asked=False)
@@ -176,7 +177,10 @@ class Assembly:
         except NodeError as error:
             log.warning("series %s: what is missing cannot be fetched: %s", series.series_uid, error)
 
-    def _close(self, evidence: Evidence, instances: Sequence[Instance], judgement: Judgement) -> Done:
+    def _close(
+        self, evidence: Evidence, instances: Sequence[Instance], judgement: Judgement, held: bool | None
+    ) -> Done:
+        """``held``: whether the count that its headers stated did; None where nothing can be said of that."""
         series_uid, revision = evidence.series.series_uid, evidence.series.revision + 1
         header, unreadable = _header(self.ledger.data, representative(instances), self.read_header)
         if judgement.missing:
@@ -184,7 +188,6 @@ class Assembly:
         route = Next(kind=Kind.ROUTE, key=f"{series_uid}/{revision}", payload={"revision": revision})
 
         protocols = gaps.protocols_of(evidence.series.modality, instances[0].header)
-        held = None if judgement.missing else kept(shape_of(instances))
 
         def record(tx: Transaction) -> None:
             tx.sources.learn(series_uid, protocols, evidence.complete_instances)

@@ -68,9 +68,9 @@ def reporting(ledger: Ledger, told: list[str]) -> Callable[[Task], Done]:
     return work
 
 
-def test_the_result_of_a_run_that_was_given_up_and_tried_again_is_reported(ledger: Ledger) -> None:
+def failing_once() -> Callable[[Task], Done]:
+    """An INFER stage that is refused at first, and succeeds when it is tried again."""
     answers = iter([Rejected("the weights are not there"), None])
-    told: list[str] = []
 
     def infer(_task: Task) -> Done:
         answer = next(answers)
@@ -78,6 +78,12 @@ def test_the_result_of_a_run_that_was_given_up_and_tried_again_is_reported(ledge
             raise answer
         return saving(prediction_of(STUDY))
 
+    return infer
+
+
+def test_the_result_of_a_run_that_was_given_up_and_tried_again_is_reported(ledger: Ledger) -> None:
+    told: list[str] = []
+    infer = failing_once()
     handlers = {
         Kind.INFER: Handler(work=infer, bury=given_up),
         Kind.REPORT: Handler(work=reporting(ledger, told)),
@@ -120,14 +126,8 @@ def test_a_dead_letter_is_not_revived_while_what_it_left_behind_is_at_work(ledge
 @pytest.mark.parametrize("ended", ["dead", "waiting"])
 def test_what_a_failed_run_left_behind_is_over_once_the_run_is_tried_again(ledger: Ledger, ended: str) -> None:
     """A report of the failure that is dead, or that has not begun: neither may be taken for the new one's."""
-    answers = iter([Rejected("the weights are not there"), None])
     told: list[str] = []
-
-    def infer(_task: Task) -> Done:
-        answer = next(answers)
-        if answer is not None:
-            raise answer
-        return saving(prediction_of(STUDY))
+    infer = failing_once()
 
     def refused(_task: Task) -> Done:
         raise Rejected("no template")
