@@ -253,13 +253,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[World]:
     worlds: list[World] = []
     close = Assembly._close
 
-    def closing(self: Assembly, evidence, instances, judgement):  # type: ignore[no-untyped-def]
+    def closing(self: Assembly, evidence, instances, judgement, *more):  # type: ignore[no-untyped-def]
         series, world = evidence.series.series_uid, worlds[-1]
         here = {uid for uid, home in world.home.items() if home == series}
         assert {one.sop_instance_uid for one in instances} == here
         assert world.may_close(series, here), (series, judgement)
         world.decided.append((series, len(here), world.clock.now))
-        return close(self, evidence, instances, judgement)
+        return close(self, evidence, instances, judgement, *more)
 
     monkeypatch.setattr(Assembly, "_close", closing)
     return worlds
