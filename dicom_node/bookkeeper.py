@@ -26,7 +26,7 @@ from dicom_node.receive.assembly import expect
 from dicom_node.receive.feed import serve
 from dicom_node.receive.index import Index, TakeReport
 from dicom_node.unreadable import UNREADABLE
-from dicom_node.wiring import archives_of, completeness_of
+from dicom_node.wiring import completeness_of, looked_after
 from storage.exits import spoken
 from storage.ledger import Ledger
 
@@ -38,7 +38,7 @@ ACTOR = "node"
 def run(config: NodeConfig, link: socket.socket) -> None:
     """Keep the books until the node is gone; the clock ticks here, too."""
     ledger = Ledger(config.node.data, config.database_url(), migrate_apart=True)
-    clock = Clock(ledger, config.upkeep, tuple(archives_of(config)), config.reconcile.every_minutes)
+    clock = Clock(ledger, config.upkeep, looked_after(config), config.reconcile.every_minutes)
     clock.start()
     gc.freeze()  # what a ledger loads lives on: looking through it again and again costs two fifths of the index's CPU
     try:

@@ -47,7 +47,10 @@ class PeerSection(Settings):
     query: str | None = None
     """Destination that tells what it has of a study (C-FIND): completeness is then known. Default none: quiet time."""
     fetch: bool = False
-    """Fetch by C-MOVE what that destination has and the node lacks. Default false: it must know this node's address."""
+    """Fetch what that destination has and the node lacks. Default false: it must allow that to this node."""
+    fetch_by: Literal["C-MOVE", "C-GET"] = "C-MOVE"
+    """How. C-MOVE (default): it sends as it forwards, and must know this node's address. C-GET: it sends on the
+    association on which it is asked, for a source that does not know this node, or cannot reach it."""
     reconcile: Literal["started", "all"] = "started"
     """Which of its recent studies the node looks after, where it has a query destination. started (default): those of
     which something came. all: also those of which nothing came, as after the node was down; for a peer that forwards

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from dicom_node.config import NodeConfig
 from dicom_node.deliver.sending import refusals_of
 from dicom_node.deliver.stage import commit, deliver, deliveries
+from dicom_node.receive.gathering import Gathering
 from dicom_node.receive.reconcile import Reconciliation
 from dicom_node.results import profiles
 from dicom_node.results.identity import NodeIdentity
@@ -20,7 +21,7 @@ from dicom_node.results.language import language
 from dicom_node.results.stage import Afterwards, maker, report
 from dicom_node.route.chooser import choose
 from dicom_node.route.router import route
-from dicom_node.wiring import archives_of, assembly_of, identity_of, routes_of
+from dicom_node.wiring import archives_of, assembly_of, gathering_of, identity_of, routes_of
 from dicom_node.worklist import priority
 from dicom_node.worklist.stage import announce
 from storage import lifeline, upkeep
@@ -49,7 +50,9 @@ def run(config: NodeConfig) -> None:
     stop = threading.Event()
     lifeline.hold(stop)
     ledger = Ledger(config.node.data, config.database_url())
-    handlers = handlers_of(config, ledger)
+    gathering = gathering_of(config, ledger)
+    gathering.resume()
+    handlers = handlers_of(config, ledger, gathering)
     with ledger.begin(ACTOR) as tx:
         tx.queue.hasten_all(Kind.COMMIT)  # a report may have been missed: see deliver.stage.commit
     loops = [
@@ -67,7 +70,7 @@ def run(config: NodeConfig) -> None:
     ledger.close()
 
 
-def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
+def handlers_of(config: NodeConfig, ledger: Ledger, gathering: Gathering) -> dict[Kind, Handler]:
     """What this process does for each kind of task."""
     node = config.node
     routes = routes_of(config)
@@ -90,14 +93,14 @@ def handlers_of(config: NodeConfig, ledger: Ledger) -> dict[Kind, Handler]:
     )
     make = maker(ledger, identity, afterwards, "delivery")
     handlers = {
-        Kind.ASSEMBLE: assembly_of(config, ledger).handler(),
+        Kind.ASSEMBLE: assembly_of(config, ledger, gathering).handler(),
         Kind.ROUTE: route(ledger, identity_of(config), priority.of_order),
         Kind.CHOOSE: choose(ledger, identity_of(config), priority.of_order),
         Kind.REPORT: report(ledger, identity, afterwards),
         Kind.DELIVER: deliver(ledger, routes, "delivery", make),
         Kind.COMMIT: commit(ledger, routes, "delivery", make),
         Kind.RECONCILE: Reconciliation(
-            ledger=ledger, settings=config.reconcile, archives=archives_of(config)
+            ledger=ledger, settings=config.reconcile, archives=archives_of(config, gathering)
         ).handler(),
         Kind.RETAIN: Handler(work=_retain(config, ledger)),
         Kind.VERIFY: Handler(work=_verify(ledger)),

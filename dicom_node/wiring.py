@@ -14,10 +14,13 @@ from dicom_node.config import MODEL_NAME, DestinationSection, NodeConfig, own_ti
 from dicom_node.deliver import query
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
+from dicom_node.deliver.retrieval import Retrieve, fetch, move
 from dicom_node.deliver.stage import Route, Routes
 from dicom_node.deliver.tls import Files, client_context
-from dicom_node.receive.assembly import Assembly, Source, representative
+from dicom_node.peers import PeerSection
+from dicom_node.receive.assembly import Assembly, Source, expect, representative
 from dicom_node.receive.completeness import AskTheSource, QuietTime
+from dicom_node.receive.gathering import Gathering
 from dicom_node.receive.reconcile import Archive
 from dicom_node.route.header import header_of
 from dicom_node.route.provenance import NodeIdentity
@@ -64,10 +67,10 @@ def routes_of(config: NodeConfig) -> Routes:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pacs:
-    """A peer that answers C-FIND, and C-MOVE if that is wanted. See receive.assembly.Source."""
+    """A peer that answers C-FIND, and C-MOVE or C-GET if that is wanted. See receive.assembly.Source."""
 
     destination: Destination
-    fetch_to: str | None  #: AE title of this node; None: nothing is fetched
+    retrieve: Retrieve | None  #: None: nothing is fetched
 
     def count(self, study_uid: str, series_uid: str) -> int | None:
         """See Source."""
@@ -75,42 +78,55 @@ class Pacs:
 
     def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> bool:
         """See Source."""
-        if self.fetch_to is None:
+        if self.retrieve is None:
             return False
-        query.fetch(self.destination, study_uid, series_uid, self.fetch_to, here)
+        fetch(self.destination, study_uid, series_uid, here, self.retrieve)
         return True
 
 
-def sources_of(config: NodeConfig) -> dict[str, Source]:
+def sources_of(config: NodeConfig, gathering: Gathering) -> dict[str, Source]:
     """The peers that can be asked, by their calling AE title."""
-    return {
-        peer.ae_title: Pacs(
-            destination=destination_of(config, peer.query, config.destinations[peer.query]),
-            fetch_to=config.node.ae_title if peer.fetch else None,
-        )
-        for peer in config.receive.peers
-        if peer.query is not None
-    }
-
-
-def archives_of(config: NodeConfig) -> dict[str, Archive]:
-    """The peers whose recent studies are looked after, by their calling AE title."""
-    if not config.reconcile.every_minutes:
-        return {}
-    found = {}
+    found: dict[str, Source] = {}
     for peer in config.receive.peers:
-        if peer.query is None:
-            continue
-        destination = destination_of(config, peer.query, config.destinations[peer.query])
-        fetch = partial(_fetch, destination, config.node.ae_title) if peer.fetch else None
-        found[peer.ae_title] = Archive(scope=peer.reconcile, ask=partial(query.Inquiry, destination), fetch=fetch)
+        if peer.query is not None:
+            destination = destination_of(config, peer.query, config.destinations[peer.query])
+            found[peer.ae_title] = Pacs(
+                destination=destination, retrieve=_retrieve(config, peer, destination, gathering)
+            )
     return found
 
 
-def _fetch(
-    destination: Destination, to_ae: str, study_uid: str, series_uid: str, here: Collection[str]
-) -> tuple[int, int]:
-    return query.fetch(destination, study_uid, series_uid, to_ae, here)
+def looked_after(config: NodeConfig) -> tuple[str, ...]:
+    """The peers whose recent studies are looked after, by their calling AE title."""
+    if not config.reconcile.every_minutes:
+        return ()
+    return tuple(peer.ae_title for peer in config.receive.peers if peer.query is not None)
+
+
+def archives_of(config: NodeConfig, gathering: Gathering) -> dict[str, Archive]:
+    """The same, as reconciliation needs them."""
+    found = {}
+    for peer in config.receive.peers:
+        if peer.query is None or peer.ae_title not in looked_after(config):
+            continue
+        destination = destination_of(config, peer.query, config.destinations[peer.query])
+        retrieve = _retrieve(config, peer, destination, gathering)
+        how = None if retrieve is None else partial(fetch, destination, retrieve=retrieve)
+        found[peer.ae_title] = Archive(scope=peer.reconcile, ask=partial(query.Inquiry, destination), fetch=how)
+    return found
+
+
+def _retrieve(config: NodeConfig, peer: PeerSection, destination: Destination, gathering: Gathering) -> Retrieve | None:
+    if not peer.fetch:
+        return None
+    if peer.fetch_by == "C-GET":
+        return partial(gathering.retrieve, peer, destination)
+    return partial(move, destination, config.node.ae_title)
+
+
+def gathering_of(config: NodeConfig, ledger: Ledger) -> Gathering:
+    """What fetches by C-GET."""
+    return Gathering(config, ledger, expect(completeness_of(config)))
 
 
 def completeness_of(config: NodeConfig) -> AskTheSource:
@@ -119,14 +135,14 @@ def completeness_of(config: NodeConfig) -> AskTheSource:
     return AskTheSource(quiet=QuietTime(settings=config.receive), askable=askable)
 
 
-def assembly_of(config: NodeConfig, ledger: Ledger) -> Assembly:
+def assembly_of(config: NodeConfig, ledger: Ledger, gathering: Gathering) -> Assembly:
     """The ASSEMBLE stage of this site."""
     completeness = completeness_of(config)
     return Assembly(
         ledger=ledger,
         completeness=completeness,
         quiet=completeness.quiet,
-        sources=sources_of(config),
+        sources=sources_of(config, gathering),
         read_header=read_header,
     )
 

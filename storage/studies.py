@@ -51,9 +51,10 @@ class Studies:
         )  # fmt: skip
         return series
 
-    def lose_associations(self) -> tuple[str, ...]:
-        """After a restart: every association that was open is gone. Returns the series they carried."""
+    def lose_associations(self, beginning: str = "") -> tuple[str, ...]:
+        """After a restart: those that were open, and are named so, are gone. Returns the series they carried."""
         query = select(AssociationRow.id).where(AssociationRow.closed_at.is_(None))
+        query = query.where(AssociationRow.id.startswith(beginning, autoescape=True))
         lost = [self.close_association(association, "lost") for association in list(self._session.scalars(query))]
         return tuple({series for carried in lost for series in carried})
 

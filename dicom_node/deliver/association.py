@@ -33,6 +33,7 @@ from dicom_node.deliver import command
 from dicom_node.deliver.command import Fields, Message
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.link import Link, Lost
+from dicom_node.deliver.pieces import Begin, Parts
 from dicom_node.deliver.refusal import CONTEXT_RESULTS, abortion, rejection
 from storage.facts.errors import Rejected, Transient
 
@@ -47,7 +48,6 @@ _PDV_ITEM = struct.Struct(">LBB")
 BUFFER_BYTES = 1 << 18  #: what is handed to the operating system at once
 SMALL_BYTES = 1 << 16  #: up to here a file is read and sent in one piece with its command
 _REPEATED = 100  #: answers to earlier requests that are passed over before one
-MESSAGE_BYTES = 1 << 24  #: longest data set taken in an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,7 @@ class Proposal:
     abstract_syntax: str
     transfer_syntaxes: tuple[str, ...]
     scp_role: bool = False  #: also to act as SCP of the SOP class (PS3.7 D.3.3.4)
+    scu_role: bool = True  #: where it is False, as SCP alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +183,12 @@ class Association:
             raise
         return self._message_id
 
-    def receive(self, seconds: float) -> Message | None:
-        """The next message; None when the peer asked for release. Raises Transient, as Silent when nothing comes."""
-        parts: dict[int, bytearray] = {1: bytearray(), 0: bytearray()}
+    def receive(self, seconds: float, begin: Begin | None = None) -> Message | None:
+        """The next message; None when the peer asked for release. Raises Transient, as Silent when nothing comes.
+
+        A data set that ``begin`` has somebody take is handed on while it arrives, and is not in the message.
+        """
+        parts = Parts(begin)
         while (message := self._collect(parts)) is None:
             kind, data = self._link.receive(seconds)
             if kind == _RELEASE_RQ:
@@ -195,7 +199,7 @@ class Association:
             self._rest = memoryview(data)
         return message
 
-    def _collect(self, parts: dict[int, bytearray]) -> Message | None:
+    def _collect(self, parts: Parts) -> Message | None:
         """Add the fragments of the P-DATA-TF at hand; the message, when it is whole (PS3.8 E.2).
 
         What follows a message in its PDU is the next one's: PS3.8 E.1 forbids it, but to drop it would lose an answer.
@@ -205,16 +209,19 @@ class Association:
             length, context_id, control = _PDV_ITEM.unpack_from(pdu) if len(pdu) >= 6 else (0, 0, 0)
             if not 2 <= length <= len(pdu) - 4:
                 raise Transient(f"{self.destination} sent a fragment that does not fit its PDU: look into its log")
-            part = parts[control & 1]
-            part += pdu[6 : 4 + length]
+            if parts.write is not None and (control & 1 or context_id != parts.context_id):
+                raise Transient(f"{self.destination} sent something else within a data set: look into its log")
+            parts.add(pdu[6 : 4 + length], bool(control & 1))
             self._rest = pdu = pdu[4 + length :]
-            if len(part) > MESSAGE_BYTES:
+            if parts.is_too_long:
                 raise Transient(f"{self.destination} sent an endless message: look into its log")
             if control & 2:
-                fields = command.decode(bytes(parts[1]))
-                message = Message(context_id=context_id, fields=fields, data=bytes(parts[0]))
+                fields = command.decode(bytes(parts.command))
+                message = Message(context_id=context_id, fields=fields, data=bytes(parts.data))
                 if not control & 1 or message.number(command.DATA_SET_TYPE) in (command.NO_DATA_SET, None):
                     return message
+                if parts.begin is not None:
+                    parts.write, parts.context_id = parts.begin(message), context_id
         return None
 
     def _negotiate(self, proposals: Sequence[Proposal]) -> None:
@@ -349,9 +356,9 @@ def _request(destination: Destination, proposals: Sequence[Proposal]) -> bytes:
     implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     roles = []
-    for uid in dict.fromkeys(p.abstract_syntax for p in proposals if p.scp_role):
+    for uid, scu_role in {p.abstract_syntax: p.scu_role for p in proposals if p.scp_role}.items():
         role = SCP_SCU_RoleSelectionNegotiation()
-        role.sop_class_uid, role.scu_role, role.scp_role = UID(uid), True, True
+        role.sop_class_uid, role.scu_role, role.scp_role = UID(uid), scu_role, True
         roles.append(role)
     primitive.user_information = [length, implementation, version, *roles]
     pdu = A_ASSOCIATE_RQ()

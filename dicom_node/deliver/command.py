@@ -24,8 +24,8 @@ _HEAD = struct.Struct("<HHL")
 _NUMBER, _GROUP = struct.Struct("<HHLH"), struct.Struct("<HHLL")  #: an element with a US, and with a UL
 _US = struct.Struct("<H")
 
-#: Element number to value; every number in the commands spoken here is a US, every text a UID, or
-#: the AE title of a C-MOVE, which is padded with a space (PS3.5 6.2: a NUL in it is refused by some peers).
+#: Element number to value; every number in the commands spoken here is a US, every text a UID, or the AE title of a
+#: C-MOVE or a comment, which are padded with a space (PS3.5 6.2: a NUL in it is refused by some peers).
 Fields = Mapping[int, int | str]
 
 
@@ -49,7 +49,7 @@ def encode(fields: Fields) -> bytes:
             continue
         raw = value.encode("ascii")
         if len(raw) % 2:
-            raw += b" " if number == MOVE_DESTINATION else b"\0"
+            raw += b" " if number in (MOVE_DESTINATION, COMMENT) else b"\0"
         parts += (_HEAD.pack(0, number, len(raw)), raw)
     body = b"".join(parts)
     return _GROUP.pack(0, 0, 4, len(body)) + body

@@ -1,35 +1,37 @@
-"""Asks a PACS what it has of a study, and to send again what is missing here (PS3.4 Annex C, Study Root)."""
+"""Asks a PACS what it has of a study (C-FIND, PS3.4 Annex C, Study Root)."""
 
 from __future__ import annotations
 
 import datetime
 import io
-import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pynetdicom.dsutils import decode, encode
+from pynetdicom.dsutils import decode
 
 from dicom_node.deliver import command
-from dicom_node.deliver.association import EXPLICIT, IMPLICIT, Association, Body, Context, Proposal
+from dicom_node.deliver.association import IMPLICIT, Association, Context
 from dicom_node.deliver.command import Message
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.refusal import meaning
+from dicom_node.deliver.study_root import (
+    FIND,
+    PENDING,
+    answers,
+    associated,
+    body_of,
+    context_of,
+    identifier,
+    request_of,
+)
 from dicom_node.unreadable import UNREADABLE
 from storage.facts.errors import Rejected, Transient
 
-log = logging.getLogger(__name__)
-
-FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
-_PENDING = frozenset({0xFF00, 0xFF01})
-_COMPLETED, _FAILED = 0x1021, 0x1022  #: Number of Completed and of Failed Sub-operations
 MOST_ANSWERS = 100_000
-MOST_OBJECTS = 200  #: that are asked for by their UIDs: a list of UIDs in explicit VR ends at 64 KiB
 IS_BYTES = 12  #: longest Integer String (PS3.5 6.2)
 _NUMBERS = ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
 _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
@@ -68,12 +70,12 @@ class Inquiry:
     """
 
     def __init__(self, destination: Destination) -> None:
-        self._association = _associated(destination, FIND)
+        self._association = associated(destination, FIND)
 
     def __enter__(self) -> Inquiry:
         self._association.__enter__()
         try:
-            self._context = _context(self._association, FIND)
+            self._context = context_of(self._association, FIND)
         except Rejected as error:
             self._association.__exit__(type(error), error, None)
             raise
@@ -104,7 +106,7 @@ class Inquiry:
         by counting its objects.
         """
         found: dict[str, tuple[str, int | None]] = {}
-        for answer in self._find(_identifier("SERIES", study_uid, *_SERIES_KEYS)):
+        for answer in self._find(identifier("SERIES", study_uid, *_SERIES_KEYS)):
             series_uid = str(answer.get("SeriesInstanceUID", "") or "")
             if not series_uid or str(answer.get("StudyInstanceUID", "") or study_uid) != study_uid:
                 continue  # some archives answer for every study that they have
@@ -124,9 +126,15 @@ class Inquiry:
 
     def objects(self, study_uid: str, series_uid: str) -> frozenset[str]:
         """The SOP Instance UIDs of a series."""
-        image = _identifier("IMAGE", study_uid, "SOPInstanceUID")
+        image = identifier("IMAGE", study_uid, "SOPInstanceUID")
         image.SeriesInstanceUID = UID(series_uid)
         return frozenset(str(answer.get("SOPInstanceUID", "") or "") for answer in self._find(image)) - {""}
+
+    def sop_classes(self, study_uid: str, series_uid: str) -> frozenset[str]:
+        """The SOP Class UIDs of a series' objects, as far as the PACS tells them, which is optional."""
+        image = identifier("IMAGE", study_uid, "SOPInstanceUID", "SOPClassUID")
+        image.SeriesInstanceUID = UID(series_uid)
+        return frozenset(str(answer.get("SOPClassUID", "") or "") for answer in self._find(image)) - {""}
 
     def _find(self, wanted: Dataset) -> Iterator[Dataset]:
         return _find(self._association, self._context, wanted)
@@ -138,105 +146,12 @@ def _number(value: object) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def fetch(
-    destination: Destination, study_uid: str, series_uid: str, to_ae: str, here: Collection[str]
-) -> tuple[int, int]:
-    """Have the PACS send to ``to_ae`` what lacks of a series, of which the objects ``here`` need not come again.
-
-    These alone where it tells them, and they are few; else the series. Returns how many objects it sent and how many it
-    could not. Raises as ``retrieve``.
-    """
-    lacking = _few_lacking(destination, study_uid, series_uid, here) if here else ()
-    if lacking:
-        try:
-            completed, failed = retrieve(destination, study_uid, series_uid, to_ae, lacking)
-        except Transient as error:
-            log.info("series %s: %s; the whole series is asked for", series_uid, error)
-        else:
-            if completed + failed >= len(lacking):
-                return completed, failed
-            log.info("series %s: %s did not send each object by its UID: all are asked for", series_uid, destination)
-    return retrieve(destination, study_uid, series_uid, to_ae)
-
-
-def _few_lacking(destination: Destination, study_uid: str, series_uid: str, here: Collection[str]) -> Sequence[str]:
-    """What the PACS has of a series beside ``here``; nothing where it does not tell, or the series is as well sent."""
-    try:
-        with Inquiry(destination) as inquiry:
-            there = inquiry.objects(study_uid, series_uid)
-    except (Rejected, Transient) as error:
-        log.info("series %s: its objects cannot be asked for: %s", series_uid, error)
-        return ()
-    lacking = sorted(there.difference(here))
-    return lacking if len(lacking) <= MOST_OBJECTS and 2 * len(lacking) < len(there) else ()
-
-
-def retrieve(
-    destination: Destination, study_uid: str, series_uid: str, to_ae: str, objects: Sequence[str] = ()
-) -> tuple[int, int]:
-    """Have the PACS send a series, or some objects of it, to ``to_ae`` (C-MOVE).
-
-    Returns how many objects it sent and how many it could not; 0 and 0 where it does not tell.
-    Raises Rejected when it does not offer C-MOVE or does not know that AE title, Transient when it cannot be asked.
-    """
-    with _associated(destination, MOVE) as association:
-        context = _context(association, MOVE)
-        wanted = _identifier("IMAGE" if objects else "SERIES", study_uid)
-        wanted.SeriesInstanceUID = UID(series_uid)
-        if objects:
-            wanted.SOPInstanceUID = [UID(uid) for uid in objects]  # list of UID matching, PS3.4 C.2.2.2.2
-        request = _request(0x0021, MOVE) | {command.MOVE_DESTINATION: to_ae}
-        message_id = association.send(context, request, _body(wanted, context))
-        for message in _answers(association, request, message_id):
-            status = message.number(command.STATUS) or 0
-            if status in _PENDING:
-                continue
-            if status == 0xA801:
-                raise Rejected(f"{destination} does not know the AE title {to_ae}: add it there as a C-MOVE target")
-            if status != 0x0000 and status & 0xF000 != 0xB000:
-                raise Transient(f"{destination} did not send series {series_uid}: {meaning(status)}")
-            return message.number(_COMPLETED) or 0, message.number(_FAILED) or 0
-    raise Transient(f"{destination} ended the retrieval without an answer")
-
-
-def _associated(destination: Destination, sop_class: str) -> Association:
-    return Association(destination, [Proposal(abstract_syntax=sop_class, transfer_syntaxes=(EXPLICIT, IMPLICIT))])
-
-
-def _context(association: Association, sop_class: str) -> Context:
-    context = association.context(sop_class)
-    if context is None:
-        what = "C-FIND" if sop_class == FIND else "C-MOVE"
-        raise Rejected(f"{association.destination} does not offer {what} (Study Root) to this node: allow it there")
-    return context
-
-
-def _identifier(level: str, study_uid: str, *empty: str) -> Dataset:
-    dataset = Dataset()
-    dataset.QueryRetrieveLevel = level
-    dataset.StudyInstanceUID = UID(study_uid)
-    for keyword in empty:
-        setattr(dataset, keyword, None)
-    return dataset
-
-
-def _request(field: int, sop_class: str) -> dict[int, int | str]:
-    return {command.COMMAND_FIELD: field, command.AFFECTED_CLASS: sop_class, command.PRIORITY: 0}
-
-
-def _body(dataset: Dataset, context: Context) -> Body:
-    raw = encode(dataset, context.transfer_syntax == IMPLICIT, True)
-    if raw is None:
-        raise Rejected("the query cannot be encoded: a UID is malformed")
-    return Body.of(raw)
-
-
 def _find(association: Association, context: Context, wanted: Dataset) -> Iterator[Dataset]:
-    request = _request(0x0020, FIND)
-    message_id = association.send(context, request, _body(wanted, context))
-    for number, message in enumerate(_answers(association, request, message_id)):
+    request = request_of(FIND)
+    message_id = association.send(context, request, body_of(wanted, context))
+    for number, message in enumerate(answers(association, request, message_id)):
         status = message.number(command.STATUS) or 0
-        if status not in _PENDING:
+        if status not in PENDING:
             if status != 0x0000:
                 raise Transient(f"{association.destination} did not answer the query: {meaning(status)}")
             return
@@ -264,13 +179,3 @@ def _drop_nonsense(answer: Dataset, keyword: str) -> None:
     value = getattr(raw, "value", None) or b""
     if isinstance(raw, RawDataElement) and not (value.strip(b" \0").isdigit() and len(value) <= IS_BYTES):
         del answer[keyword]
-
-
-def _answers(association: Association, request: Mapping[int, int | str], message_id: int) -> Iterator[Message]:
-    """Every response to a request, until the caller has had the last."""
-    while True:
-        message = association.receive(association.destination.answer_seconds)
-        if message is None:
-            raise Transient(f"{association.destination} released the association instead of answering")
-        association.check_answer(message, request, message_id)
-        yield message

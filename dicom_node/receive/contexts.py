@@ -44,11 +44,14 @@ FURTHER_STORAGE = (
 )
 
 
+def storage_classes() -> list[str]:
+    """Every storage SOP class that the node takes."""
+    return list(dict.fromkeys([*(str(cx.abstract_syntax) for cx in AllStoragePresentationContexts), *FURTHER_STORAGE]))
+
+
 def accepted() -> list[PresentationContext]:
     """Every presentation context that the SCP supports."""
-    storage = dict.fromkeys([str(cx.abstract_syntax) for cx in AllStoragePresentationContexts])
-    storage.update(dict.fromkeys(FURTHER_STORAGE))
-    contexts = [build_context(uid, TRANSFER_SYNTAXES) for uid in storage]
+    contexts = [build_context(uid, TRANSFER_SYNTAXES) for uid in storage_classes()]
     for uid in (VERIFICATION, PERFORMED_STEP, AVAILABILITY, UPS_PUSH):
         contexts.append(build_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]))
     for uid in (STORAGE_COMMITMENT, UPS_EVENT):

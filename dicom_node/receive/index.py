@@ -121,12 +121,12 @@ class Index:
         if left:
             log.info("%d series wait to be seen to", len(left))
 
-    def recover(self) -> int:
-        """Enter every object that lies in ``incoming``. Returns how many.
+    def recover(self, mark: str = "") -> int:
+        """Enter every object that lies in ``incoming``, or those of a mark (see Incoming). Returns how many.
 
         A file that cannot be read is moved aside, to ``quarantine``, and reported: it is never deleted.
         """
-        paths = sorted(self._incoming.glob("*.dcm"))
+        paths = sorted(self._incoming.glob(f"*.{mark}*.dcm" if mark else "*.dcm"))
         return sum(self._recover(paths[start : start + BATCH]) for start in range(0, len(paths), BATCH))
 
     def _recover(self, paths: Sequence[Path]) -> int:

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from dicom_node.config import ReceiveSection
 from dicom_node.receive.events import Event, Refused
-from dicom_node.receive.feed import Feed
 from dicom_node.receive.landing import DiskFull, Incoming, Mismatch, Origin, Sink
 from dicom_node.receive.limits import Allowance, Limits
 from storage.facts.errors import NodeError, Transient
@@ -70,23 +69,37 @@ class Desk(Protocol):
         """Start one object."""
 
 
+class Books(Protocol):
+    """Where what happened is told to; ``Feed`` is the one of the receiving process."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether ``make_way`` holds senders up."""
+
+    def make_way(self) -> bool:
+        """Before an object is taken. False: so much waits to be entered that it must be refused."""
+
+    def tell(self, event: Event) -> None:
+        """Something happened."""
+
+
 class FrontDesk:
     """The node's desk: checks, lands, tells the index."""
 
-    def __init__(self, incoming: Incoming, feed: Feed) -> None:
-        self._incoming, self._feed = incoming, feed
+    def __init__(self, incoming: Incoming, books: Books) -> None:
+        self._incoming, self._books = incoming, books
         self.counters = Counters()
         self.limits = Limits(ReceiveSection())  #: the SCP, which knows the peers, puts theirs
 
     @property
     def may_wait(self) -> bool:
         """See Desk."""
-        return self._feed.is_behind
+        return self._books.is_behind
 
     def begin(self, request: Request) -> Intake:
         """See Desk."""
         allowance = self.limits.of(request.origin.calling_ae)
-        intake = Intake(request, self._feed.tell, self.counters, allowance)
+        intake = Intake(request, self._books.tell, self.counters, allowance)
         over = allowance.refusal() if allowance is not None else None
         never = allowance.forbids(request.sop_class_uid, request.transfer_syntax) if allowance is not None else None
         if request.sop_class_uid != request.abstract_syntax:
@@ -95,7 +108,7 @@ class FrontDesk:
             intake.refuse(SOP_CLASS_NOT_SUPPORTED, never)
         elif over is not None:
             intake.refuse(OUT_OF_RESOURCES, over)
-        elif self._feed.make_way():
+        elif self._books.make_way():
             intake.open(self._incoming)
         else:
             intake.refuse(OUT_OF_RESOURCES, "the node's ledger is behind; send again later")

@@ -67,22 +67,22 @@ class DiskFull(Transient):
 
 
 class Incoming:
-    """The landing folder of one data folder."""
+    """The landing folder of one data folder. Each process that lands objects there has a mark of its own."""
 
-    def __init__(self, data: Path, *, durable: bool, refuse_below: int) -> None:
+    def __init__(self, data: Path, *, durable: bool, refuse_below: int, mark: str = "") -> None:
         self.folder = data / "incoming"
         self.path = str(self.folder)
-        self.durable, self._refuse_below = durable, refuse_below
+        self.durable, self.mark, self._refuse_below = durable, mark, refuse_below
         self.folder.mkdir(parents=True, exist_ok=True)
         if os.stat(self.folder).st_dev != os.stat(data).st_dev:
             raise Misconfigured(f"{self.folder} must be on the same file system as {data}: files are moved, not copied")
-        self._numbers, self._process = count(), f"{os.getpid():x}"
+        self._numbers, self._process = count(), f"{mark}{os.getpid():x}"
         self._checked_at, self._low = 0.0, False
         self.descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def sweep(self) -> None:
-        """Remove what was never acknowledged; only before the SCP opens."""
-        for part in self.folder.glob("*.part"):
+        """Remove what was never acknowledged; only before the SCP opens. With a mark: what its processes left."""
+        for part in self.folder.glob(f"*.{self.mark}*.part" if self.mark else "*.part"):
             part.unlink(missing_ok=True)
 
     def check_space(self) -> None:

@@ -51,18 +51,20 @@ class Archive:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Archive]:
-    """Starts an Orthanc with or without a forwarding script, and a node beside it."""
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]:
+    """Starts an Orthanc with a forwarding script, and a node beside it, which fetches by C-MOVE or as the test says."""
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("Orthanc is not installed")
     port, node_port = free_port(), free_port()
     write_package(tmp_path / "models")
+    by = getattr(request, "param", "C-MOVE")
     more = f"""
 [[receive.peers]]
 ae_title = "ORTHANC"
 query = "orthanc"
 fetch = true
+fetch_by = "{by}"
 reconcile = "all"
 
 [reconcile]
@@ -80,9 +82,11 @@ storage_commitment = true
     settings = {
         "StorageDirectory": str(tmp_path / "db"), "IndexDirectory": str(tmp_path / "db"), "Plugins": [],
         "HttpServerEnabled": False, "DicomAet": "ORTHANC", "DicomPort": port, "StableAge": 1,
-        "DicomAlwaysAllowMove": True, "DicomAlwaysAllowFind": True, "StorageCommitmentReportsSize": 100,
+        "DicomAlwaysAllowMove": by == "C-MOVE", "DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": by == "C-GET",
+        "StorageCommitmentReportsSize": 100,
         "LuaScripts": [str(tmp_path / "forward.lua")],
         "DicomModalities": {"node": {"AET": NODE, "Host": "127.0.0.1", "Port": node_port,
+                                     "AllowMove": by == "C-MOVE", "AllowGet": by == "C-GET",
                                      "AllowStorageCommitment": True}},
     }  # fmt: skip
     (tmp_path / "orthanc.json").write_text(json.dumps(settings), encoding="utf-8")
@@ -164,6 +168,10 @@ def send_with_a_gap(start: Archive, study: Study, to_node: int) -> None:
     wait_for(start.session, study.study_uid)
 
 
+BOTH = pytest.mark.parametrize("start", ["C-MOVE", "C-GET"], indirect=True)
+
+
+@BOTH
 def test_what_the_pacs_has_and_the_node_lacks_is_fetched(start: Archive, tmp_path: Path) -> None:
     study = a_study(tmp_path, 2)
     send_with_a_gap(start, study, 70)
@@ -175,6 +183,7 @@ def test_what_the_pacs_has_and_the_node_lacks_is_fetched(start: Archive, tmp_pat
     assert "has 100 objects of it, all are here" in why
 
 
+@BOTH
 def test_a_few_objects_that_lack_are_fetched_alone(start: Archive, tmp_path: Path) -> None:
     study = a_study(tmp_path, 5)
     send_with_a_gap(start, study, 97)

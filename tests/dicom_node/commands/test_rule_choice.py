@@ -15,6 +15,7 @@ from dicom_node.cli import cli
 from dicom_node.commands.rules import rules as group
 from dicom_node.config import load
 from dicom_node.stages import handlers_of
+from dicom_node.wiring import gathering_of
 from storage.facts.errors import Misconfigured
 from storage.facts.routing import RegisteredPackage
 from storage.facts.task import Kind, Next
@@ -159,7 +160,8 @@ def received(ledger: Ledger, config: Path, number: int, thickness: float, *, at:
         tx.queue.enqueue(
             Next(kind=Kind.ROUTE, key=f"{uid}/1", series_uid=uid, study_uid="1.2", payload={"revision": 1})
         )
-    handlers = handlers_of(load(config), ledger)
+    settings = load(config)
+    handlers = handlers_of(settings, ledger, gathering_of(settings, ledger))
     mine = {kind: handlers[kind] for kind in (Kind.ROUTE, Kind.CHOOSE)}
     stage = Stage(ledger=ledger, handlers=mine, actor="test", stop=threading.Event())
     while stage.step():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pydicom
@@ -14,8 +15,9 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
-from dicom_node.deliver import query
-from dicom_node.deliver.query import FIND, MOVE, fetch
+from dicom_node.deliver import retrieval
+from dicom_node.deliver.retrieval import fetch, move
+from dicom_node.deliver.study_root import FIND, MOVE
 from dicom_node.demo.pacs import StandInPacs
 from storage.facts.errors import Rejected, Transient
 from tests.dicom_node.deliver.making import free_port, outgoing, to
@@ -45,7 +47,7 @@ class Archive:
         return [str(self.objects[n].SOPInstanceUID) for n in numbers]
 
     def fetch(self, here: list[str]) -> tuple[int, int]:
-        return fetch(to(self.port), self.study, self.series, "NODE", here)
+        return fetch(to(self.port), self.study, self.series, here, partial(move, to(self.port), "NODE"))
 
     def find(self, event: Event) -> Iterator[tuple[int, Dataset | None]]:
         if event.identifier.QueryRetrieveLevel == "IMAGE" and not self.tells_objects:
@@ -133,7 +135,7 @@ def test_a_series_of_which_half_lacks_is_asked_for_as_a_whole(archive: Archive, 
 def test_more_objects_than_a_request_takes_are_asked_for_as_a_series(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query, "MOST_OBJECTS", 1)
+    monkeypatch.setattr(retrieval, "MOST_OBJECTS", 1)
     archive.fetch(archive.uids(*range(8)))
 
     assert archive.moves == [("SERIES", 0)]
@@ -163,7 +165,8 @@ def test_a_pacs_that_moves_only_the_first_of_a_list_sends_the_series(archive: Ar
 
 
 def test_a_pacs_that_is_down_or_does_not_know_the_node_is_said_so(archive: Archive) -> None:
+    away, there = to(free_port()), to(archive.port)
     with pytest.raises(Transient, match="nothing listens there"):
-        fetch(to(free_port()), archive.study, archive.series, "NODE", archive.uids(0))
+        fetch(away, archive.study, archive.series, archive.uids(0), partial(move, away, "NODE"))
     with pytest.raises(Rejected, match="add it there as a C-MOVE target"):
-        fetch(to(archive.port), archive.study, archive.series, "OTHER", archive.uids(*range(8)))
+        fetch(there, archive.study, archive.series, archive.uids(*range(8)), partial(move, there, "OTHER"))

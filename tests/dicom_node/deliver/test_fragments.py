@@ -23,7 +23,8 @@ from dicom_node.deliver.command import Fields
 from dicom_node.deliver.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, CommitReport, Reference
 from dicom_node.deliver.destination import Outgoing
 from dicom_node.deliver.dimse import send
-from dicom_node.deliver.query import Inquiry, retrieve
+from dicom_node.deliver.query import Inquiry
+from dicom_node.deliver.retrieval import move
 from storage.facts.errors import Transient
 from tests.dicom_node.deliver.making import Peer, new_uid, outgoing, peer, to
 from tests.dicom_node.deliver.test_association import _certificate
@@ -120,7 +121,7 @@ def test_a_retrieval_reads_its_pending_answers_on_the_way(pieces: int) -> None:
         assert it.read()[0] == 5
 
     with peer(answering(script, draw, pieces)) as port:
-        assert retrieve(to(port), "1.2", "1.2.3", "NODE") == (7, 2)
+        assert move(to(port), "NODE", "1.2", "1.2.3") == (7, 2)
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["a message a PDU", "several messages a PDU"])

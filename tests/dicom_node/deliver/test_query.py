@@ -14,7 +14,9 @@ from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node.deliver.dimse import send
-from dicom_node.deliver.query import FIND, counts, retrieve
+from dicom_node.deliver.query import counts
+from dicom_node.deliver.retrieval import move
+from dicom_node.deliver.study_root import FIND
 from dicom_node.demo.pacs import StandInPacs
 from storage.facts.errors import Rejected, Transient
 from tests.dicom_node.deliver.making import free_port, outgoing, to
@@ -37,7 +39,7 @@ def test_a_pacs_tells_how_many_objects_it_has_of_each_series(tmp_path: Path) -> 
 
 def test_a_pacs_that_offers_no_retrieval_is_said_so(tmp_path: Path) -> None:
     with StandInPacs(tmp_path / "pacs") as pacs, pytest.raises(Rejected, match="does not offer C-MOVE"):
-        retrieve(to(pacs.port), "1.2.3", "1.2.3.4", "NODE")
+        move(to(pacs.port), "NODE", "1.2.3", "1.2.3.4")
 
 
 def test_a_pacs_that_is_down_can_be_asked_later() -> None:

@@ -13,7 +13,7 @@ from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig, ReconcileSection, UpkeepSection
 from dicom_node.deliver.query import SeriesEntry, StudyEntry
 from dicom_node.receive.reconcile import Archive, Reconciliation, settle, weigh
-from dicom_node.wiring import archives_of
+from dicom_node.wiring import archives_of, gathering_of, looked_after
 from storage import views
 from storage.facts.arrival import Absence, AbsenceState, Arrival, Holding
 from storage.facts.errors import Transient
@@ -229,12 +229,20 @@ def test_the_clock_asks_for_a_look_at_each_source_at_once(ledger: Ledger) -> Non
     assert peers == {"PACS", "OTHER"}
 
 
-def test_only_peers_that_can_be_asked_are_looked_after() -> None:
-    peers = [{"ae_title": "A", "query": "a", "fetch": True, "reconcile": "all"}, {"ae_title": "B"}]
+@pytest.mark.parametrize("by", ["C-MOVE", "C-GET"])
+def test_only_peers_that_can_be_asked_are_looked_after(ledger: Ledger, by: str) -> None:
+    peers = [{"ae_title": "A", "query": "a", "fetch": True, "fetch_by": by, "reconcile": "all"}, {"ae_title": "B"}]
     config = NodeConfig.model_validate(
-        {"receive": {"peers": peers}, "destinations": {"a": {"ae_title": "A", "host": "h", "port": 104}}}
+        {
+            "node": {"data": str(ledger.data)},
+            "receive": {"peers": peers},
+            "destinations": {"a": {"ae_title": "A", "host": "h", "port": 104}},
+        }
     )
     never = config.model_copy(update={"reconcile": ReconcileSection(every_minutes=0)})
+    gathering = gathering_of(config, ledger)
+    archives = archives_of(config, gathering)
 
-    assert {name: (a.scope, a.fetch is not None) for name, a in archives_of(config).items()} == {"A": ("all", True)}
-    assert archives_of(never) == {}
+    assert {name: (a.scope, a.fetch is not None) for name, a in archives.items()} == {"A": ("all", True)}
+    assert archives_of(never, gathering) == {}
+    assert (looked_after(config), looked_after(never)) == (("A",), ())
