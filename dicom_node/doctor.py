@@ -17,6 +17,7 @@ from pathlib import Path
 from dicom_node.config import DestinationSection, NodeConfig, own_titles
 from dicom_node.deliver.tls import Files
 from dicom_node.deliver.tls import load as load_files
+from dicom_node.peers import PeerSection
 from storage import upkeep, views, workers
 from storage.facts.errors import Misconfigured, NodeError
 from storage.facts.task import State
@@ -49,8 +50,11 @@ class Check:
 #: C-ECHO to a destination: None when it answers, else what is wrong and what to do.
 Echo = Callable[[DestinationSection], str | None]
 
+#: Whether a peer that can be asked lets itself be asked, and sends again: None when it does, else what is wrong.
+Ask = Callable[[PeerSection], str | None]
 
-def examine(config: NodeConfig, path: Path, echo: Echo) -> Iterator[Check]:
+
+def examine(config: NodeConfig, path: Path, echo: Echo, ask: Ask) -> Iterator[Check]:
     """All checks, each as soon as it is done."""
     running = _ready(config.node.data)
     yield _ae_title(config)
@@ -59,6 +63,9 @@ def examine(config: NodeConfig, path: Path, echo: Echo) -> Iterator[Check]:
     yield from _incoming(config, running)
     yield from _ledger(config)
     yield from _peers(config)
+    for peer in config.receive.peers:
+        if peer.query is not None:
+            yield _source(peer, ask)
     yield from _tls(config)
     for name, destination in config.destinations.items():
         yield _destination(name, destination, echo)
@@ -242,6 +249,14 @@ def _peers(config: NodeConfig) -> Iterator[Check]:
             what="peers", verdict=Verdict.OK, found=", ".join(peer.ae_title for peer in receive.peers),
             todo=f"{', '.join(loose)}: any address may use it; give addresses to be sure" if loose else "",
         )  # fmt: skip
+
+
+def _source(peer: PeerSection, ask: Ask) -> Check:
+    wrong = ask(peer)
+    what, wanted = f"peer {peer.ae_title}", f"C-FIND and {peer.fetch_by}" if peer.fetch else "C-FIND"
+    if wrong is None:
+        return Check(what=what, verdict=Verdict.OK, found=f"{peer.query} offers {wanted}")
+    return Check(what=what, verdict=Verdict.WARNING, found=f"{wanted} at {peer.query} cannot be used", todo=wrong)
 
 
 def _tls(config: NodeConfig) -> Iterator[Check]:

@@ -16,6 +16,7 @@ from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
 from dicom_node.deliver.retrieval import Retrieve, fetch, move
 from dicom_node.deliver.stage import Route, Routes
+from dicom_node.deliver.study_root import FIND, GET, MOVE, not_offered
 from dicom_node.deliver.tls import Files, client_context
 from dicom_node.peers import PeerSection
 from dicom_node.receive.assembly import Assembly, Source, expect, representative
@@ -163,6 +164,25 @@ def echo_of(config: NodeConfig) -> Callable[[DestinationSection], str | None]:
         except NodeError as error:
             return str(error)
         return None
+
+    return ask
+
+
+def ask_of(config: NodeConfig) -> Callable[[PeerSection], str | None]:
+    """Whether a peer with a query destination offers what is asked of it: None when it does, else what to do."""
+
+    def ask(peer: PeerSection) -> str | None:
+        if peer.query is None:
+            return None
+        try:
+            destination = destination_of(config, peer.query, config.destinations[peer.query])
+            fetched = {"C-MOVE": MOVE, "C-GET": GET}[peer.fetch_by]
+            missing = not_offered(destination, FIND, *([fetched] if peer.fetch else []))
+        except NodeError as error:
+            return str(error)
+        return (
+            f"it does not offer {' and '.join(missing)} (Study Root) to this node: allow it there" if missing else None
+        )
 
     return ask
 

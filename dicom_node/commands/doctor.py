@@ -20,11 +20,11 @@ def doctor(path: Path) -> None:
     """Look for what would keep the node from working, and say what to do. Exit code 1 on any fault."""
     from dicom_node.commands.model_checks import examine_models  # the network is not loaded for --help
     from dicom_node.doctor import Verdict, examine
-    from dicom_node.wiring import echo_of
+    from dicom_node.wiring import ask_of, echo_of
 
     config = read_config(path)
     faults = 0
-    for check in chain(examine(config, path, echo_of(config)), examine_models(config)):
+    for check in chain(examine(config, path, echo_of(config), ask_of(config)), examine_models(config)):
         faults += check.verdict is Verdict.FAULT
         click.secho(f"{check.verdict.value:<8}", fg=COLOURS[check.verdict.value], nl=False)
         click.echo(f"{check.what}: {check.found}")

@@ -32,6 +32,12 @@ def associated(destination: Destination, sop_class: str) -> Association:
     return Association(destination, [proposal(sop_class)])
 
 
+def not_offered(destination: Destination, *operations: str) -> tuple[str, ...]:
+    """Which of these operations the PACS does not offer to this node, by name. Raises Transient."""
+    with Association(destination, [proposal(uid) for uid in operations]) as association:
+        return tuple(_REQUESTS[uid][1] for uid in operations if association.context(uid) is None)
+
+
 def context_of(association: Association, sop_class: str) -> Context:
     """The context of an operation. Raises Rejected where it is not offered."""
     context = association.context(sop_class)

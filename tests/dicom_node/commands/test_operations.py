@@ -14,16 +14,20 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from pynetdicom import AE
 from sqlalchemy import create_engine, text
 
 from dicom_node import doctor
 from dicom_node.config import load
+from dicom_node.deliver.echo import VERIFICATION
+from dicom_node.deliver.study_root import FIND, GET, MOVE
 from storage import views
 from storage.facts.errors import Misconfigured
 from storage.facts.task import Kind, Next
 from storage.ledger import Ledger
 from tests import builders
 from tests.dicom_node.commands.conftest import NODE_TOML, Run
+from tests.dicom_node.deliver.making import free_port
 from tests.storage.series import arrive
 
 
@@ -173,6 +177,36 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(run: Run, config: Pa
     assert "destination pacs: PACS at 127.0.0.1:1" in result.output
     assert "nothing listens there" in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("offered", "by", "told"),
+    [
+        ((FIND, GET), "C-GET", "ok      peer PACS: pacs offers C-FIND and C-GET"),
+        ((FIND, GET), "C-MOVE", "does not offer C-MOVE (Study Root) to this node: allow it there"),
+        ((MOVE,), "C-GET", "does not offer C-FIND and C-GET (Study Root) to this node: allow it there"),
+        ((), "", "ok      peer PACS: pacs offers C-FIND"),
+        (None, "C-GET", "warning peer PACS: C-FIND and C-GET at pacs cannot be used"),
+    ],
+)
+def test_the_doctor_asks_whether_a_source_lets_itself_be_asked(
+    run: Run, config: Path, offered: tuple[str, ...] | None, by: str, told: str
+) -> None:
+    port, ae = free_port(), AE(ae_title="PACS")
+    for uid in (VERIFICATION, *(offered or (FIND,))):
+        ae.add_supported_context(uid)
+    fetch = f'fetch = true\nfetch_by = "{by}"' if by else ""
+    peer = f'[[receive.peers]]\nae_title = "PACS"\nquery = "pacs"\n{fetch}'
+    toml = NODE_TOML.replace('[[receive.peers]]\nae_title = "PACS"', peer)
+    config.write_text(toml.replace("port = 1\n", f"port = {port}\n"), encoding="utf-8")
+    server = ae.start_server(("127.0.0.1", port), block=False) if offered is not None else None
+    try:
+        output = run("doctor").output
+    finally:
+        if server is not None:
+            server.shutdown()
+
+    assert told in output
 
 
 def test_the_doctor_names_a_device_that_is_out_of_service_until_it_comes_back(run: Run, node_ledger: Ledger) -> None:
