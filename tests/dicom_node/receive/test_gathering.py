@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from pynetdicom.events import Event
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node.config import NodeConfig
+from dicom_node.deliver.dimse import send
 from dicom_node.deliver.study_root import FIND, GET
 from dicom_node.peers import PeerSection
 from dicom_node.receive import gathering as module
@@ -153,6 +157,44 @@ def test_a_series_comes_on_the_association_that_asks(any_ledger: Ledger, tmp_pat
     assert (evidence.series.calling_ae, evidence.series.called_ae) == ("PACS", "DICOM_NODE")
     with any_ledger.read() as session:
         assert [(t.kind, t.series_uid) for t in views.tasks(session)] == [("assemble", SERIES)]
+
+
+@pytest.fixture
+def dcmtk(tmp_path: Path) -> Iterator[int]:
+    """The port of DCMTK's own archive, which is empty."""
+    program = shutil.which("dcmqrscp")
+    if program is None:
+        pytest.skip("DCMTK is not installed")
+    port = free_port()
+    (tmp_path / "archive").mkdir()
+    settings = tmp_path / "dcmqrscp.cfg"
+    settings.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 4\nHostTable BEGIN\nHostTable END\n"
+        f"VendorTable BEGIN\nVendorTable END\nAETable BEGIN\nPACS {tmp_path}/archive RW (9, 100mb) ANY\nAETable END\n",
+        encoding="utf-8",
+    )
+    with subprocess.Popen(
+        [program, "-c", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    ) as archive:
+        until = time.monotonic() + 20
+        while archive.poll() is None and time.monotonic() < until:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield port
+        archive.terminate()
+
+
+def test_dcmtk_sends_on_the_association_that_asks(dcmtk: int, ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "sent").mkdir()
+    files = [outgoing(tmp_path / "sent", 2 * n, pixels=2048 * (n + 1)) for n in range(8)]
+    assert {answer.status for answer in send(files, to(dcmtk))} == {0}
+    gathering, named = gathering_of(ledger), [files[3].sop_instance_uid, files[5].sop_instance_uid]
+
+    assert gathering.retrieve(PEER, to(dcmtk), STUDY, SERIES, named) == (2, 0)
+    assert set(here(ledger)) == set(named)
+    assert gathering.retrieve(PEER, to(dcmtk), STUDY, SERIES, ()) == (8, 0)
+    assert is_intact(ledger, [pydicom.dcmread(file.path) for file in files])
 
 
 def test_objects_are_named_and_come_in_the_syntax_that_the_archive_has(ledger: Ledger, tmp_path: Path) -> None:
