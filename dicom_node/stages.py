@@ -13,6 +13,7 @@ from importlib.metadata import version
 from dicom_node.config import NodeConfig
 from dicom_node.deliver.sending import refusals_of
 from dicom_node.deliver.stage import commit, deliver, deliveries
+from dicom_node.receive.fetching import Fetching
 from dicom_node.receive.gathering import Gathering
 from dicom_node.receive.reconcile import Reconciliation
 from dicom_node.results import profiles
@@ -21,7 +22,7 @@ from dicom_node.results.language import language
 from dicom_node.results.stage import Afterwards, maker, report
 from dicom_node.route.chooser import choose
 from dicom_node.route.router import route
-from dicom_node.wiring import archives_of, assembly_of, gathering_of, identity_of, routes_of
+from dicom_node.wiring import archives_of, assembly_of, fetches_of, gathering_of, identity_of, routes_of
 from dicom_node.worklist import priority
 from dicom_node.worklist.stage import announce
 from storage import lifeline, upkeep
@@ -34,9 +35,13 @@ log = logging.getLogger(__name__)
 
 ACTOR = "stages"
 DAY = 86400.0  #: seconds
-#: Loops, and what each takes: a dead PACS must not hold up a report, nor a large report a delivery.
+#: Loops, and what each takes: a dead PACS must not hold up a report, nor a large report a delivery. Two look after
+#: series that arrive, for a source may be slow to say what it has.
 LOOPS = (
-    ("assembly", (Kind.ASSEMBLE, Kind.ROUTE, Kind.CHOOSE)),
+    ("assembly", (Kind.ASSEMBLE,)),
+    ("assembly", (Kind.ASSEMBLE,)),
+    ("fetching", (Kind.FETCH,)),
+    ("routing", (Kind.ROUTE, Kind.CHOOSE)),
     ("report", (Kind.REPORT,)),
     ("upkeep", (Kind.RETAIN, Kind.VERIFY)),  # minutes, at times
     ("delivery", (Kind.DELIVER, Kind.COMMIT, Kind.ANNOUNCE)),
@@ -82,6 +87,7 @@ def handlers_of(config: NodeConfig, ledger: Ledger, gathering: Gathering) -> dic
         institution=node.institution,
     )
     refusals = refusals_of(ledger)
+    fetches = fetches_of(config, gathering)
     afterwards = Afterwards(
         decide=priority.decider(research_may_raise=config.worklist.research_may_raise),
         claim=partial(priority.claim_of, research_may_raise=config.worklist.research_may_raise),
@@ -93,14 +99,15 @@ def handlers_of(config: NodeConfig, ledger: Ledger, gathering: Gathering) -> dic
     )
     make = maker(ledger, identity, afterwards, "delivery")
     handlers = {
-        Kind.ASSEMBLE: assembly_of(config, ledger, gathering).handler(),
+        Kind.ASSEMBLE: assembly_of(config, ledger).handler(),
+        Kind.FETCH: Fetching(ledger=ledger, sources=fetches).handler(),
         Kind.ROUTE: route(ledger, identity_of(config), priority.of_order),
         Kind.CHOOSE: choose(ledger, identity_of(config), priority.of_order),
         Kind.REPORT: report(ledger, identity, afterwards),
         Kind.DELIVER: deliver(ledger, routes, "delivery", make),
         Kind.COMMIT: commit(ledger, routes, "delivery", make),
         Kind.RECONCILE: Reconciliation(
-            ledger=ledger, settings=config.reconcile, archives=archives_of(config, gathering)
+            ledger=ledger, settings=config.reconcile, archives=archives_of(config, fetches)
         ).handler(),
         Kind.RETAIN: Handler(work=_retain(config, ledger)),
         Kind.VERIFY: Handler(work=_verify(ledger)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from dicom_node.config import MODEL_NAME, DestinationSection, NodeConfig, own_ti
 from dicom_node.deliver import query
 from dicom_node.deliver.destination import Destination
 from dicom_node.deliver.echo import echo
-from dicom_node.deliver.retrieval import Retrieve, fetch, move
+from dicom_node.deliver.retrieval import fetch, move
 from dicom_node.deliver.stage import Route, Routes
 from dicom_node.deliver.study_root import FIND, GET, MOVE, not_offered
 from dicom_node.deliver.tls import Files, client_context
 from dicom_node.peers import PeerSection
-from dicom_node.receive.assembly import Assembly, Source, expect, representative
+from dicom_node.receive.assembly import Assembly, expect, representative
 from dicom_node.receive.completeness import AskTheSource, QuietTime
+from dicom_node.receive.fetching import Fetch
 from dicom_node.receive.gathering import Gathering
 from dicom_node.receive.reconcile import Archive
 from dicom_node.route.header import header_of
@@ -68,61 +69,51 @@ def routes_of(config: NodeConfig) -> Routes:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pacs:
-    """A peer that answers C-FIND, and C-MOVE or C-GET if that is wanted. See receive.assembly.Source."""
+    """A peer that answers C-FIND. See receive.assembly.Source."""
 
     destination: Destination
-    retrieve: Retrieve | None  #: None: nothing is fetched
 
     def count(self, study_uid: str, series_uid: str) -> int | None:
         """See Source."""
         return query.counts(self.destination, study_uid).get(series_uid)
 
-    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> bool:
-        """See Source."""
-        if self.retrieve is None:
-            return False
-        fetch(self.destination, study_uid, series_uid, here, self.retrieve)
-        return True
 
-
-def sources_of(config: NodeConfig, gathering: Gathering) -> dict[str, Source]:
-    """The peers that can be asked, by their calling AE title."""
-    found: dict[str, Source] = {}
-    for peer in config.receive.peers:
-        if peer.query is not None:
-            destination = destination_of(config, peer.query, config.destinations[peer.query])
-            found[peer.ae_title] = Pacs(
-                destination=destination, retrieve=_retrieve(config, peer, destination, gathering)
-            )
-    return found
+def askable(config: NodeConfig) -> dict[PeerSection, Destination]:
+    """The peers that can be asked, and where."""
+    return {
+        peer: destination_of(config, peer.query, config.destinations[peer.query])
+        for peer in config.receive.peers
+        if peer.query is not None
+    }
 
 
 def looked_after(config: NodeConfig) -> tuple[str, ...]:
     """The peers whose recent studies are looked after, by their calling AE title."""
-    if not config.reconcile.every_minutes:
-        return ()
-    return tuple(peer.ae_title for peer in config.receive.peers if peer.query is not None)
+    asked = (peer.ae_title for peer in config.receive.peers if peer.query is not None)
+    return tuple(asked) if config.reconcile.every_minutes else ()
 
 
-def archives_of(config: NodeConfig, gathering: Gathering) -> dict[str, Archive]:
-    """The same, as reconciliation needs them."""
-    found = {}
-    for peer in config.receive.peers:
-        if peer.query is None or peer.ae_title not in looked_after(config):
-            continue
-        destination = destination_of(config, peer.query, config.destinations[peer.query])
-        retrieve = _retrieve(config, peer, destination, gathering)
-        how = None if retrieve is None else partial(fetch, destination, retrieve=retrieve)
-        found[peer.ae_title] = Archive(scope=peer.reconcile, ask=partial(query.Inquiry, destination), fetch=how)
+def fetches_of(config: NodeConfig, gathering: Gathering) -> dict[str, Fetch]:
+    """The peers that shall send what lacks, by their calling AE title."""
+    found: dict[str, Fetch] = {}
+    for peer, destination in askable(config).items():
+        by_get = partial(gathering.retrieve, peer, destination)
+        by_move = partial(move, destination, config.node.ae_title)
+        if peer.fetch:
+            retrieve = by_get if peer.fetch_by == "C-GET" else by_move
+            found[peer.ae_title] = partial(fetch, destination, retrieve=retrieve)
     return found
 
 
-def _retrieve(config: NodeConfig, peer: PeerSection, destination: Destination, gathering: Gathering) -> Retrieve | None:
-    if not peer.fetch:
-        return None
-    if peer.fetch_by == "C-GET":
-        return partial(gathering.retrieve, peer, destination)
-    return partial(move, destination, config.node.ae_title)
+def archives_of(config: NodeConfig, fetches: Mapping[str, Fetch]) -> dict[str, Archive]:
+    """The peers that are looked after, as reconciliation needs them."""
+    return {
+        peer.ae_title: Archive(
+            scope=peer.reconcile, ask=partial(query.Inquiry, destination), fetch=fetches.get(peer.ae_title)
+        )
+        for peer, destination in askable(config).items()
+        if peer.ae_title in looked_after(config)
+    }
 
 
 def gathering_of(config: NodeConfig, ledger: Ledger) -> Gathering:
@@ -132,18 +123,19 @@ def gathering_of(config: NodeConfig, ledger: Ledger) -> Gathering:
 
 def completeness_of(config: NodeConfig) -> AskTheSource:
     """When a series counts as complete at this site."""
-    askable = frozenset(peer.ae_title for peer in config.receive.peers if peer.query is not None)
-    return AskTheSource(quiet=QuietTime(settings=config.receive), askable=askable)
+    titles = frozenset(peer.ae_title for peer in config.receive.peers if peer.query is not None)
+    return AskTheSource(quiet=QuietTime(settings=config.receive), askable=titles)
 
 
-def assembly_of(config: NodeConfig, ledger: Ledger, gathering: Gathering) -> Assembly:
+def assembly_of(config: NodeConfig, ledger: Ledger) -> Assembly:
     """The ASSEMBLE stage of this site."""
     completeness = completeness_of(config)
     return Assembly(
         ledger=ledger,
         completeness=completeness,
         quiet=completeness.quiet,
-        sources=sources_of(config, gathering),
+        sources={peer.ae_title: Pacs(destination=there) for peer, there in askable(config).items()},
+        fetching=frozenset(peer.ae_title for peer in config.receive.peers if peer.query is not None and peer.fetch),
         read_header=read_header,
     )
 

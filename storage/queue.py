@@ -34,6 +34,7 @@ class Patience:
 #: A dead PACS is worth a day's patience; a crashing model is not.
 PATIENCE: dict[Kind, Patience] = {
     Kind.ASSEMBLE: Patience(failures=20, first=1, longest=60),
+    Kind.FETCH: Patience(failures=3, first=10, longest=60),
     Kind.ROUTE: Patience(failures=5, first=1, longest=60),
     Kind.CHOOSE: Patience(failures=5, first=1, longest=60),
     Kind.INFER: Patience(failures=3, first=2, longest=60),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ from dicom_node.receive.events import Noticed
 from dicom_node.receive.shape import Shape, holds, kept, shape_of
 from storage.facts.arrival import Evidence
 from storage.facts.errors import NodeError, Rejected
-from storage.facts.study import MISSING, UNREADABLE, Header, Instance
+from storage.facts.study import MISSING, UNREADABLE, Header, Instance, Series
 from storage.facts.task import Kind, Later, Next, Task
 from storage.ledger import Ledger, Transaction
 from storage.stage import Done, Handler
@@ -24,6 +24,9 @@ from storage.stage import Done, Handler
 log = logging.getLogger(__name__)
 
 MEMORY = 10_000  #: series of which it is remembered what their source said
+SLOW_SECONDS = 2.0  #: a question without an answer that takes longer keeps other series waiting
+TURN_SECONDS = 0.1  #: at least until the next look, where the source is being asked: one that hangs holds up one loop
+REST = 5.0  #: times as long as such a question took, its source is not asked
 
 ACTOR = "receive"
 
@@ -38,9 +41,6 @@ class Source(Protocol):
 
     def count(self, study_uid: str, series_uid: str) -> int | None:
         """How many objects it has of a series; None when it does not know the series. Raises NodeError."""
-
-    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> bool:
-        """Have it send what lacks beside those SOP Instance UIDs; False when that is not wanted. Raises NodeError."""
 
 
 Sources = Mapping[str, Source]  #: by calling AE title
@@ -111,7 +111,10 @@ class Assembly:
     quiet: QuietTime
     sources: Sources
     read_header: ReadHeader
+    fetching: Container[str] = frozenset()  #: calling AE titles of sources that shall send what lacks
     said: dict[str, tuple[int, float]] = field(default_factory=dict)  #: by series: the source's number, since when
+    asking: dict[str, tuple[int, float]] = field(default_factory=dict)  #: sources: for which task, since when
+    resting: dict[str, float] = field(default_factory=dict)  #: sources that are not asked until then, monotonic
 
     def handler(self) -> Handler:
         """The ASSEMBLE stage: waits until the series is complete, then closes its revision and lets it be routed."""
@@ -128,8 +131,16 @@ class Assembly:
         due = self.completeness(evidence)
         if due.at > time.time():
             return Later(at=due.at, why=due.why)
-        shape = shape_of(instances)
-        judgement = self._judge(evidence, instances, shape)
+        shape, calling = shape_of(instances), evidence.series.calling_ae
+        mine = task.id, time.monotonic()
+        other, began = self.asking.setdefault(calling, mine)
+        if other != task.id:
+            pause = max(mine[1] - began, TURN_SECONDS)
+            return Later(at=time.time() + pause, why="its source is being asked about another series")
+        try:
+            judgement = self._judge(evidence, shape)
+        finally:
+            del self.asking[calling]
         if not judgement.complete:
             return Later(at=judgement.again, why=judgement.why)
         if len(instances) <= evidence.complete_instances:
@@ -140,23 +151,39 @@ class Assembly:
             return Later(at=time.time(), why="objects came while it was judged")
         return self._close(evidence, instances, judgement, None if judgement.missing else kept(shape))
 
-    def _judge(self, evidence: Evidence, instances: Sequence[Instance], shape: Shape) -> Judgement:
+    def _judge(self, evidence: Evidence, shape: Shape) -> Judgement:
         series, settings = evidence.series, self.quiet.settings
         source = self.sources.get(series.calling_ae)
         if exhaustive(evidence) or source is None:
             return judge(evidence, None, settings, time.time(), shape, asked=False)
-        try:
-            expected = source.count(series.study_uid, series.series_uid)
-        except NodeError as error:
-            log.warning("series %s: the source cannot be asked: %s", series.series_uid, error)
-            expected = None
+        expected = self._ask(source, series)
         since = self._since(series.series_uid, expected)
         judgement = judge(evidence, expected, settings, time.time(), shape, since)
         if judgement.complete:
             self.said.pop(series.series_uid, None)
-        elif judgement.missing and time.time() > self.quiet(evidence).at:
-            self._fetch(source, evidence, [one.sop_instance_uid for one in instances])
+        elif judgement.missing and series.calling_ae in self.fetching and time.time() > self.quiet(evidence).at:
+            self._want(series)
         return judgement
+
+    def _ask(self, source: Source, series: Series) -> int | None:
+        """What the source has of the series; None where it does not tell.
+
+        One that kept us waiting for nothing is left alone for a while, or the series of others would wait for it, too.
+        What it said before that is missing here is not taken back by its silence.
+        """
+        said, _ = self.said.get(series.series_uid, (0, 0.0))
+        known = said if said > series.instances else None
+        began = time.monotonic()
+        if began < self.resting.get(series.calling_ae, 0.0):
+            return known
+        try:
+            return source.count(series.study_uid, series.series_uid)
+        except NodeError as error:
+            took = time.monotonic() - began
+            if took > SLOW_SECONDS:
+                self.resting[series.calling_ae] = time.monotonic() + REST * took
+            log.warning("series %s: the source cannot be asked: %s", series.series_uid, error)
+            return known
 
     def _since(self, series_uid: str, expected: int | None) -> float:
         """Since when the source has said that number. A restart forgets it: then it is asked for longer."""
@@ -168,14 +195,18 @@ class Assembly:
             self.said[series_uid] = expected, time.time()
         return self.said[series_uid][1]
 
-    def _fetch(self, source: Source, evidence: Evidence, here: Collection[str]) -> None:
+    def _want(self, series: Series) -> None:
         """Nothing came for the quiet time, and the source has more: an ordinary PACS does not try again by itself."""
-        series = evidence.series
-        try:
-            if source.fetch(series.study_uid, series.series_uid, here):
-                log.info("series %s: asked the source to send what is missing", series.series_uid)
-        except NodeError as error:
-            log.warning("series %s: what is missing cannot be fetched: %s", series.series_uid, error)
+        item = Next(
+            kind=Kind.FETCH,
+            key=f"{series.series_uid}/{series.revision + 1}",
+            payload={"peer": series.calling_ae},
+            series_uid=series.series_uid,
+            study_uid=series.study_uid,
+        )
+        with self.ledger.begin(ACTOR) as tx:
+            if not tx.queue.enqueue(item) and not tx.queue.hasten(Kind.FETCH, item.key, time.time()):
+                tx.queue.again(item)
 
     def _close(
         self, evidence: Evidence, instances: Sequence[Instance], judgement: Judgement, held: bool | None

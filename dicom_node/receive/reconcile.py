@@ -11,13 +11,14 @@ import datetime
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from dicom_node.config import ReconcileSection
 from dicom_node.deliver.query import SeriesEntry, StudyEntry
+from dicom_node.receive.fetching import Fetch
 from storage.facts.arrival import Absence, AbsenceState, Holding, Look
 from storage.facts.errors import NodeError
 from storage.facts.task import Task
@@ -39,10 +40,6 @@ class Questions(Protocol):
 
     def series(self, study_uid: str) -> Sequence[SeriesEntry]:
         """The series of a study. Raises NodeError."""
-
-
-#: Has a source send what lacks of a study's series beside the objects that are here: how many it sent, and could not.
-Fetch = Callable[[str, str, Collection[str]], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

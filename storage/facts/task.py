@@ -15,6 +15,7 @@ class Kind(StrEnum):
     """What a task asks for. A new stage is a new kind, a handler, and a line in SUCCESSORS."""
 
     ASSEMBLE = "assemble"  #: a series that is still arriving: is it complete?
+    FETCH = "fetch"  #: a series that lacks objects which its source has: it shall send them
     ROUTE = "route"  #: a complete series: which models, and why?
     CHOOSE = "choose"  #: a study: which of its series does a rule take, and with which others?
     INFER = "infer"  #: one model on one series
@@ -64,7 +65,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 #: What may follow what; a handler can enqueue no other kind.
 SUCCESSORS: dict[Kind, frozenset[Kind]] = {
-    Kind.ASSEMBLE: frozenset({Kind.ROUTE}),
+    Kind.ASSEMBLE: frozenset({Kind.FETCH, Kind.ROUTE}),
+    Kind.FETCH: frozenset(),
     Kind.ROUTE: frozenset({Kind.CHOOSE, Kind.INFER}),
     Kind.CHOOSE: frozenset({Kind.INFER}),
     Kind.INFER: frozenset({Kind.REPORT}),

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Collection
 
 import pytest
 
+from dicom_node import stages
 from dicom_node.config import ReceiveSection
 from dicom_node.receive.assembly import Assembly, Source, expect, representative
 from dicom_node.receive.completeness import AskTheSource, Completeness, Due, QuietTime, judge
+from dicom_node.receive.fetching import Fetching
 from dicom_node.receive.policy import Caller, admit
+from storage import views
 from storage.facts.arrival import Arrival, Evidence
 from storage.facts.errors import Transient
 from storage.facts.study import Instance, Series
 from storage.facts.task import Kind, Later
 from storage.ledger import Ledger
-from storage.stage import Done
+from storage.stage import Done, Stage
 
 
 class Pacs:
     """A source that can be asked."""
 
     def __init__(self, number: int | None, *, down: bool = False) -> None:
-        self.number, self.down, self.fetched = number, down, 0
-        self.had: list[str] = []
+        self.number, self.down, self.asked = number, down, 0
+        self.fetched: list[list[str]] = []  #: what was here, each time
 
     def count(self, study_uid: str, series_uid: str) -> int | None:
         del study_uid, series_uid
+        self.asked += 1
         if self.down:
             raise Transient("it does not answer")
         return self.number
 
-    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> bool:
-        del study_uid, series_uid
-        self.fetched += 1
-        self.had = sorted(here)
-        return True
+    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> tuple[int, int]:
+        assert (study_uid, series_uid) == ("1.2.3", "1.2.3.1")
+        self.fetched.append(sorted(here))
+        if self.down:
+            raise Transient("it does not send")
+        return 2, 0
 
 
 SETTINGS = ReceiveSection(quiet_seconds=2, quiet_seconds_open=20, quiet_seconds_broken=15)
@@ -49,7 +55,7 @@ def an_instance(number: int, series: str = "1.2.3.1") -> Instance:
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         series_uid=series,
         study_uid="1.2.3",
-        path=f"instances/{number}.dcm",
+        path=f"instances/{series}/{number}.dcm",
         size=10,
         digest=f"{number:064x}",
         header={"Modality": "CT", "InstanceNumber": number},
@@ -63,18 +69,22 @@ def assembly(ledger: Ledger, completeness: Completeness, source: Source | None =
         completeness=completeness,
         quiet=QuietTime(settings=patient),
         sources={} if source is None else {"PACS": source},
+        fetching={"PACS"},
         read_header=lambda _path: {"Modality": "CT"},
     )
 
 
-def arrive(ledger: Ledger, *numbers: int) -> None:
+def arrive(ledger: Ledger, *numbers: int, series: str = "1.2.3.1", calling: str = "PACS") -> None:
     arrivals = [
-        Arrival(instance=an_instance(n), association=None, calling_ae="PACS", called_ae="N", received_at=time.time())
+        Arrival(
+            instance=an_instance(n, series), association=None, calling_ae=calling, called_ae="N",
+            received_at=time.time(),
+        )
         for n in numbers
-    ]
+    ]  # fmt: skip
     with ledger.begin("receive") as tx:
         tx.studies.record(arrivals)
-        expect(QuietTime(settings=SETTINGS))(tx, ["1.2.3.1"])
+        expect(QuietTime(settings=SETTINGS))(tx, [series])
 
 
 @pytest.mark.parametrize(
@@ -216,21 +226,142 @@ def test_a_source_that_agrees_or_cannot_answer_lets_the_series_go(ledger: Ledger
     result = assembly(ledger, lambda _evidence: Due(at=0.0, why="asked"), source).work(task)
 
     assert isinstance(result, Done)
-    assert source.fetched == 0
+    assert fetch_tasks(ledger) == []
 
 
-def test_what_is_missing_is_fetched_and_waited_for(ledger: Ledger) -> None:
+def fetch_tasks(ledger: Ledger) -> list[str]:
+    with ledger.read() as session:
+        return [task.state for task in views.tasks(session, limit=99) if task.kind == "fetch"]
+
+
+def fetch_all(ledger: Ledger, source: Pacs) -> int:
+    """What the stage does; how many tasks it did."""
+    stage = Stage(
+        ledger=ledger, handlers={Kind.FETCH: Fetching(ledger=ledger, sources={"PACS": source.fetch}).handler()},
+        actor="test", stop=threading.Event(),
+    )  # fmt: skip
+    return sum(1 for _ in iter(stage.step, False))
+
+
+def test_what_is_missing_is_fetched_and_waited_for(any_ledger: Ledger) -> None:
+    arrive(any_ledger, 1, 2, 3)
+    source = Pacs(5)
+    with any_ledger.begin("test") as tx:
+        task = _claim(tx)
+    stage = assembly(any_ledger, lambda _evidence: Due(at=0.0, why="asked"), source)
+
+    result = stage.work(task)
+    assert isinstance(result, Later)
+    assert "2 are not here yet" in result.why
+    stage.work(task)
+    assert fetch_tasks(any_ledger) == ["waiting"], "once, as long as nobody came to do it"
+    assert fetch_all(any_ledger, source) == 1
+    assert source.fetched == [["1.2.3.1.1", "1.2.3.1.2", "1.2.3.1.3"]]
+
+    source.down = True
+    stage.work(task)
+    assert fetch_tasks(any_ledger) == ["waiting", "done"], "they did not come, and are asked for again"
+    assert fetch_all(any_ledger, source) == 1
+    assert fetch_tasks(any_ledger) == ["done", "done"], "a source that fails is no dead letter"
+
+
+def test_a_retrieval_that_takes_long_holds_up_no_other_series() -> None:
+    loops = {kind: index for index, (_, kinds) in enumerate(stages.LOOPS) for kind in kinds}
+
+    assert loops[Kind.FETCH] not in (loops[Kind.ASSEMBLE], loops[Kind.ROUTE], loops[Kind.RECONCILE])
+    assert loops[Kind.ROUTE] != loops[Kind.ASSEMBLE]
+    assert set(loops) == set(Kind) - {Kind.INFER}
+
+
+def test_a_source_that_hangs_holds_up_its_own_series_alone(ledger: Ledger) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(Pacs):
+        def count(self, study_uid: str, series_uid: str) -> int | None:
+            hangs.set()
+            assert goes_on.wait(60)
+            return super().count(study_uid, series_uid)
+
+    source = Hanging(3)
+    policy = assembly(ledger, lambda _evidence: Due(at=0.0, why="asked"), source)
+    for series, calling in (("1.2.3.1", "PACS"), ("1.2.3.2", "PACS"), ("1.2.3.3", "PACS"), ("1.2.3.4", "OTHER")):
+        arrive(ledger, 1, 2, 3, series=series, calling=calling)
+    stop = threading.Event()
+    handlers = {Kind.ASSEMBLE: policy.handler()}
+    loops = [
+        threading.Thread(target=Stage(ledger=ledger, handlers=handlers, actor="test", stop=stop).run)
+        for _, kinds in stages.LOOPS
+        if Kind.ASSEMBLE in kinds
+    ]
+    for loop in loops:
+        loop.start()
+    assert hangs.wait(60)
+    until = time.monotonic() + 60
+    while "1.2.3.4" not in (closed := series_closed(ledger)) and time.monotonic() < until:
+        time.sleep(0.01)
+    goes_on.set()
+    while len(everything := series_closed(ledger)) < 4 and time.monotonic() < until:
+        time.sleep(0.01)
+    stop.set()
+    for loop in loops:
+        loop.join()
+
+    assert closed == {"1.2.3.4"}
+    assert len(everything) == 4
+    assert source.asked == 3
+
+
+def series_closed(ledger: Ledger) -> set[str]:
+    with ledger.read() as session:
+        return {
+            task.series_uid or "" for task in views.tasks(session) if (task.kind, task.state) == ("assemble", "done")
+        }
+
+
+def test_what_a_source_said_that_is_missing_is_not_taken_back_by_its_silence(ledger: Ledger) -> None:
     arrive(ledger, 1, 2, 3)
     source = Pacs(5)
     with ledger.begin("test") as tx:
         task = _claim(tx)
+    stage = assembly(ledger, lambda _evidence: Due(at=0.0, why="asked"), source)
+    stage.work(task)
+    source.down = True
 
-    result = assembly(ledger, lambda _evidence: Due(at=0.0, why="asked"), source).work(task)
+    silent = stage.work(task)
+    assert isinstance(silent, Later)
+    assert "2 are not here yet" in silent.why
+    source.number, source.down = 3, False
+    assert isinstance(stage.work(task), Done), "it has no more after all"
 
-    assert isinstance(result, Later)
-    assert "2 are not here yet" in result.why
-    assert source.fetched == 1
-    assert source.had == ["1.2.3.1.1", "1.2.3.1.2", "1.2.3.1.3"]
+
+def test_a_source_that_keeps_us_waiting_for_nothing_is_left_alone_for_a_while(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("dicom_node.receive.assembly.time.monotonic", lambda: clock[0])
+
+    class Hanging(Pacs):
+        takes = 30.0
+
+        def count(self, study_uid: str, series_uid: str) -> int | None:
+            clock[0] += self.takes
+            return super().count(study_uid, series_uid)
+
+    arrive(ledger, 1, 2, 3)
+    source = Hanging(5, down=True)
+    with ledger.begin("test") as tx:
+        task = _claim(tx)
+    stage = assembly(ledger, lambda _evidence: Due(at=0.0, why="asked"), source)
+
+    for later, asked in ((0.0, 1), (149.0, 1), (2.0, 2)):
+        clock[0] += later
+        assert isinstance(stage.work(task), Done)
+        assert source.asked == asked
+    source.takes = 0.1
+    clock[0] += 151.0
+    for asked in (3, 4, 5):
+        stage.work(task)
+        assert source.asked == asked, "one that says no at once may be asked again at once"
 
 
 def test_the_middle_instance_speaks_for_the_series() -> None:

@@ -18,6 +18,7 @@ from dicom_node.config import ReceiveSection
 from dicom_node.receive.assembly import Assembly, expect
 from dicom_node.receive.completeness import AskTheSource, QuietTime
 from dicom_node.receive.events import Began, Closed, Event, Opened
+from dicom_node.receive.fetching import Fetching
 from dicom_node.receive.index import Index
 from dicom_node.receive.landing import Landed, Origin
 from storage import upkeep
@@ -73,11 +74,20 @@ class World:
         self.index = self._index()
         (ledger.data / "incoming").mkdir(exist_ok=True)
         assembly = Assembly(
-            ledger=ledger, completeness=POLICY, quiet=POLICY.quiet, sources={"PACS": self}, read_header=_header
+            ledger=ledger,
+            completeness=POLICY,
+            quiet=POLICY.quiet,
+            sources={"PACS": self},
+            fetching={"PACS"},
+            read_header=_header,
         )
         self.stage = Stage(
             ledger=ledger,
-            handlers={Kind.ASSEMBLE: Handler(work=assembly.work), Kind.ROUTE: Handler(work=self._route)},
+            handlers={
+                Kind.ASSEMBLE: Handler(work=assembly.work),
+                Kind.FETCH: Fetching(ledger=ledger, sources={"PACS": self.fetch}).handler(),
+                Kind.ROUTE: Handler(work=self._route),
+            },
             actor="test",
             stop=threading.Event(),
         )
@@ -93,10 +103,10 @@ class World:
         self.answer = chosen if isinstance(chosen, int) else None
         return self.answer
 
-    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> bool:
-        """See assembly.Source: it promises, and sends nothing."""
+    def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> tuple[int, int]:
+        """See fetching.Fetch: it promises, and sends nothing."""
         del study_uid, series_uid, here
-        return True
+        return 0, 0
 
     def tell(self, event: Event) -> None:
         """The index hears of it in a batch, sooner or later."""

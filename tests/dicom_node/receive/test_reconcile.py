@@ -13,7 +13,7 @@ from dicom_node.clock import Clock
 from dicom_node.config import NodeConfig, ReconcileSection, UpkeepSection
 from dicom_node.deliver.query import SeriesEntry, StudyEntry
 from dicom_node.receive.reconcile import Archive, Reconciliation, settle, weigh
-from dicom_node.wiring import archives_of, gathering_of, looked_after
+from dicom_node.wiring import archives_of, fetches_of, gathering_of, looked_after
 from storage import views
 from storage.facts.arrival import Absence, AbsenceState, Arrival, Holding
 from storage.facts.errors import Transient
@@ -240,9 +240,9 @@ def test_only_peers_that_can_be_asked_are_looked_after(ledger: Ledger, by: str) 
         }
     )
     never = config.model_copy(update={"reconcile": ReconcileSection(every_minutes=0)})
-    gathering = gathering_of(config, ledger)
-    archives = archives_of(config, gathering)
+    fetches = fetches_of(config, gathering_of(config, ledger))
+    archives = archives_of(config, fetches)
 
     assert {name: (a.scope, a.fetch is not None) for name, a in archives.items()} == {"A": ("all", True)}
-    assert archives_of(never, gathering) == {}
+    assert archives_of(never, fetches) == {}
     assert (looked_after(config), looked_after(never)) == (("A",), ())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
 
 import pytest
 
@@ -79,9 +78,6 @@ def test_while_its_archive_thinks_about_the_answer(ledger: Ledger) -> None:
             del study_uid, series_uid
             arrive(ledger, 3)
             return 2
-
-        def fetch(self, study_uid: str, series_uid: str, here: Collection[str]) -> bool:
-            raise AssertionError((study_uid, series_uid, here))
 
     arrive(ledger, 1, 2)
     time.sleep(0.05)
