@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from storage import audit, migrations
@@ -116,10 +116,13 @@ class Ledger:
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except ValueError as error:
-        raise Misconfigured(f"the database URL is not one that SQLAlchemy knows: {error}") from error
+    except (ValueError, ArgumentError) as error:  # its text may quote the URL, which may hold a password
+        raise Misconfigured("the database URL cannot be read: write postgresql://user@host/name") from error
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=10)
+        try:
+            return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=10)
+        except ModuleNotFoundError as error:
+            raise Misconfigured("PostgreSQL needs psycopg: pip install 'dicom-node[cluster]'") from error
     if parsed.get_backend_name() != "sqlite":
         raise Misconfigured("the database must be SQLite or PostgreSQL")
     engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})

@@ -228,19 +228,22 @@ class Packages:
 
     def paired_results(self, package: str, one: str, other: str) -> list[tuple[Prediction, Prediction]]:
         """Results of two versions on the same revision of the same series, the newest first."""
+        row = PredictionRow  # first what names them: documents are long, and most have no other
         query = (
-            select(PredictionRow)
-            .where(PredictionRow.package == package, PredictionRow.version.in_([one, other]))
-            .order_by(PredictionRow.made_at.desc())
+            select(row.key, row.version, row.series_uid, row.revision)
+            .where(row.package == package, row.version.in_([one, other]))
+            .order_by(row.made_at.desc())
             .limit(2 * _COMPARED)
         )
-        found: dict[tuple[str, int], dict[str, PredictionRow]] = {}
-        for row in self._session.scalars(query):
-            found.setdefault((row.series_uid, row.revision), {}).setdefault(row.version, row)
-        pairs = [rows for rows in found.values() if len(rows) == 2]
-        return [
-            (from_json(Prediction, rows[one].document), from_json(Prediction, rows[other].document)) for rows in pairs
-        ]
+        found: dict[tuple[str, int], dict[str, str]] = {}
+        for key, version, series_uid, revision in self._session.execute(query):
+            found.setdefault((series_uid, revision), {}).setdefault(version, key)
+        pairs = [(keys[one], keys[other]) for keys in found.values() if len(keys) == 2]
+        return [(self._prediction(first), self._prediction(second)) for first, second in pairs]
+
+    def _prediction(self, key: str) -> Prediction:
+        kept = self._session.scalar(select(PredictionRow.document).where(PredictionRow.key == key))
+        return from_json(Prediction, kept)
 
     def _release(
         self,

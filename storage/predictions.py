@@ -73,7 +73,10 @@ class Predictions:
     def _set_aside(self, row: PredictionRow) -> None:
         """Keep a prediction and its objects under a key of their own, so that another can have the key."""
         aside = _aside(row.key)
-        number = self._session.scalar(select(func.count()).where(PredictionRow.key.startswith(aside, autoescape=True)))
+        tries = select(func.count()).where(
+            PredictionRow.series_uid == row.series_uid, PredictionRow.key.startswith(aside, autoescape=True)
+        )
+        number = self._session.scalar(tries)
         values = {column.key: getattr(row, column.key) for column in PredictionRow.__table__.columns}
         key = f"{aside}{(number or 0) + 1}"
         self._session.add(PredictionRow(**(values | {"key": key, "document": {**row.document, "key": key}})))
@@ -99,19 +102,20 @@ class Predictions:
         series that its rule had chosen of the study before, or where the run itself failed and was tried again."""
         chosen = select(ChoiceRow.explanation).where(ChoiceRow.run == prediction.key)
         replaced = [str(key) for told in self._session.scalars(chosen) for key in told.get("replaces", ())]
+        # What stood aside is of the same series: its name need not be looked for among all.
+        earlier = and_(
+            PredictionRow.series_uid == prediction.series_uid,
+            or_(
+                PredictionRow.revision < prediction.revision,
+                PredictionRow.key.startswith(_aside(prediction.key), autoescape=True),
+            ),
+        )
         query = (
             select(ObjectRow)
             .join(PredictionRow, PredictionRow.key == ObjectRow.prediction_key)
             .where(
                 PredictionRow.package == prediction.algorithm.package,
-                or_(
-                    and_(
-                        PredictionRow.series_uid == prediction.series_uid,
-                        PredictionRow.revision < prediction.revision,
-                    ),
-                    PredictionRow.key.in_(replaced),
-                    PredictionRow.key.startswith(_aside(prediction.key), autoescape=True),
-                ),
+                or_(earlier, PredictionRow.key.in_(replaced)) if replaced else earlier,
             )
             .order_by(PredictionRow.made_at.desc())
         )
@@ -149,10 +153,10 @@ class Predictions:
 
     def blobs(self, study_uid: str) -> set[str]:
         """Digests of the masks, maps and objects that were made for a study; other studies may hold them, too."""
-        documents = select(PredictionRow.document).where(PredictionRow.study_uid == study_uid)
+        kept = select(*_KEPT).where(PredictionRow.study_uid == study_uid)
         found: set[str] = set()
-        for document in self._session.scalars(documents):
-            found |= _kept_in(document)
+        for blob, over, *listed in self._session.execute(kept):
+            found |= _blobs_in(blob, over, *listed)
         return found | set(self._session.scalars(select(ObjectRow.blob).where(ObjectRow.study_uid == study_uid)))
 
     def holders(self) -> dict[str, set[str]]:
@@ -160,11 +164,15 @@ class Predictions:
 
         Objects are not among them: they name their study, so that no two studies have the same.
         """
-        here = select(SeriesRow.study_uid).join(InstanceRow, InstanceRow.series_uid == SeriesRow.series_uid)
-        query = select(PredictionRow.study_uid, PredictionRow.document).where(PredictionRow.study_uid.in_(here))
+        here = (
+            select(SeriesRow.series_uid)
+            .join(InstanceRow, InstanceRow.series_uid == SeriesRow.series_uid)
+            .where(SeriesRow.study_uid == PredictionRow.study_uid)
+        )
+        query = select(PredictionRow.study_uid, *_KEPT).where(here.exists())
         found: dict[str, set[str]] = {}
-        for study_uid, document in self._session.execute(query.execution_options(yield_per=500)):
-            for blob in _kept_in(document):
+        for study_uid, *kept in self._session.execute(query.execution_options(yield_per=500)):
+            for blob in _blobs_in(*kept):
                 found.setdefault(blob, set()).add(study_uid)
         return found
 
@@ -276,10 +284,19 @@ def _aside(key: str) -> str:
     return f"{key}#"
 
 
-def _kept_in(document: Mapping[str, Any]) -> set[str]:
-    """Digests of the blobs that a kept prediction refers to."""
-    made = from_json(Prediction, document)
-    return {array.blob for array in made.arrays} | set(made.mask.blobs if made.mask is not None else ())
+#: What a kept prediction says of its blobs. Only the database looks at all of it: it names each slice of a mask.
+_KEPT = (
+    PredictionRow.document["mask"]["blob"],
+    PredictionRow.document["mask"]["over"],
+    PredictionRow.document["heatmaps"],
+    PredictionRow.document["images"],
+)
+
+
+def _blobs_in(blob: str | None, over: list[str] | None, *listed: list[dict[str, Any]] | None) -> set[str]:
+    """Digests of the blobs that a kept prediction refers to, see ``_KEPT``."""
+    of_arrays = {one["array"]["blob"] for several in listed for one in several or ()}
+    return of_arrays | set(over or ()) | ({blob} if blob else set())
 
 
 def _object(row: ObjectRow) -> ResultObject:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from sqlalchemy import case, delete, func, insert, select, update
+from sqlalchemy import Select, case, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.audit import Trail
@@ -33,12 +33,14 @@ from storage.tables import (
     AuditRow,
     InstanceRow,
     ObjectRow,
+    RemovalRow,
     SeriesRow,
     TaskRow,
 )
 
 NOT_YET = (IN_PROGRESS, INCOMPLETE, UNAVAILABLE)
 LOOKUP = 500  #: UIDs in one question
+_NOTICES = 100  #: that are dropped in one transaction
 STALE_SECONDS = 12 * 3600.0  #: after which a step that was never ended is no evidence any more
 LONGEST_PAUSE = 900.0  #: seconds; what comes later is another transfer, not a pause of this one
 MEMORY_SERIES = 1000.0  #: counted of a source and protocol before older ones count half
@@ -96,22 +98,37 @@ class Sources:
         if fresh:
             self._session.execute(insert(NoticedObjectRow), fresh)
 
-    def forget(self, study_uid: str) -> None:
-        """Drop the notices of a study whose files were removed."""
-        self._drop(self._session.scalars(select(NoticeRow.sop_instance_uid).where(NoticeRow.study_uid == study_uid)))
+    def withdraw(self, study_uid: str) -> None:
+        """The files of a study are being removed: what was said of it counts no more."""
+        mine = update(NoticeRow).where(NoticeRow.study_uid == study_uid)
+        self._session.execute(mine.values(state=CANCELED).execution_options(synchronize_session=False))
+
+    def forget_some(self, study_uid: str, most: int) -> bool:
+        """Drop notices of a study that were withdrawn, so many rows at most; whether there may be more."""
+        mine = (NoticeRow.study_uid == study_uid, NoticeRow.state == CANCELED)
+        return self._drop_some(select(NoticeRow.sop_instance_uid).where(*mine), most)
 
     def forget_older(self, before: float, most: int) -> bool:
-        """Drop notices that nobody changed since a time, so many at most; whether there may be more."""
-        old = select(NoticeRow.sop_instance_uid).where(NoticeRow.changed_at < before).limit(most)
-        return self._drop(self._session.scalars(old)) == most
+        """Drop notices that nobody changed since a time, so many rows at most; whether there may be more."""
+        return self._drop_some(select(NoticeRow.sop_instance_uid).where(NoticeRow.changed_at < before), most)
 
-    def _drop(self, notice_uids: Iterable[str]) -> int:
-        gone = list(notice_uids)
-        for table, key in ((NoticedObjectRow, NoticedObjectRow.notice_uid), (NoticeRow, NoticeRow.sop_instance_uid)):
-            for start in range(0, len(gone), LOOKUP):
-                some = delete(table).where(key.in_(gone[start : start + LOOKUP]))
-                self._session.execute(some.execution_options(synchronize_session=False))
-        return len(gone)
+    def _drop_some(self, notices: Select[str], most: int) -> bool:
+        """One notice may name tens of thousands of objects: it goes after the last of them."""
+        uids = self._session.scalars(notices.limit(_NOTICES)).all()
+        for number, uid in enumerate(uids):
+            mine = NoticedObjectRow.notice_uid == uid
+            named = select(NoticedObjectRow.sop_instance_uid).where(mine).order_by(NoticedObjectRow.sop_instance_uid)
+            some = self._session.scalars(named.limit(most)).all()
+            if some:
+                first = delete(NoticedObjectRow).where(mine, NoticedObjectRow.sop_instance_uid <= some[-1])
+                self._session.execute(first.execution_options(synchronize_session=False))
+            most -= len(some)
+            if most <= 0:
+                uids = uids[:number]
+                break
+        gone = delete(NoticeRow).where(NoticeRow.sop_instance_uid.in_(uids))
+        self._session.execute(gone.execution_options(synchronize_session=False))
+        return most <= 0 or len(uids) == _NOTICES
 
     def set_back(self, now: float, seconds: float) -> None:
         """The clock was set back so far: what lies in the future of ``now`` is brought back from there."""
@@ -244,12 +261,13 @@ class Sources:
             TaskRow.state.in_([State.WAITING.value, State.RUNNING.value]),
         )
         own = select(ObjectRow.series_uid).where(ObjectRow.study_uid == study_uid).distinct()
+        leaving = select(RemovalRow.study_uid).where(RemovalRow.study_uid == study_uid)
         gone = select(AuditRow.seq).where(AuditRow.study_uid == study_uid, AuditRow.action == "files removed").limit(1)
         return Holding(
             here={row[0]: row[1] for row in self._session.execute(counted)},
             arriving=frozenset(uid for uid in self._session.scalars(busy) if uid),
             excluded=frozenset(self._session.scalars(own)),
-            removed=self._session.scalar(gone) is not None,
+            removed=self._session.scalar(leaving) is not None or self._session.scalar(gone) is not None,
         )
 
     def agreed(self, peer: str) -> dict[str, int]:

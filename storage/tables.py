@@ -135,6 +135,15 @@ class VariantRow(Base):
     received_at: Mapped[float]
 
 
+class RemovalRow(Base):
+    """A study whose received files are gone, while rows of its instances are still being removed."""
+
+    __tablename__ = "removal"
+    study_uid: Mapped[str] = mapped_column(primary_key=True)
+    instances: Mapped[int]  #: that it had
+    begun_at: Mapped[float]
+
+
 class AssociationRow(Base):
     """An association with a peer: evidence for completeness."""
 
@@ -286,7 +295,8 @@ class PredictionRow(Base):
     status: Mapped[str]
     urgency: Mapped[int]
     document: Mapped[dict[str, Any]]  #: the whole Prediction (storage.facts.wire)
-    made_at: Mapped[float]
+    made_at: Mapped[float] = mapped_column(index=True)
+    __table_args__ = (Index("ix_prediction_series", "series_uid", "package", "revision"),)
 
 
 class ObjectRow(Base):

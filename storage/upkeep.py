@@ -14,7 +14,7 @@ from pathlib import Path
 from storage.blobs import sync_folder
 from storage.facts.errors import Rejected
 from storage.facts.task import Kind, State
-from storage.ledger import Ledger
+from storage.ledger import Ledger, Transaction
 
 _BUSY = (State.WAITING, State.RUNNING, State.FAILED)  #: a task in one of these keeps its study
 _YOUNG = 3600.0  #: seconds: who puts a blob says what it is for within this time
@@ -22,7 +22,7 @@ _LONGEST_STEP = 86400.0  #: seconds that count between two ticks at most
 _SLACK = 7200.0  #: seconds; the clock ticks once an hour, and when it was set
 #: Seconds between two transactions. SQLite has no queue of writers: who waits would else find the lock taken again.
 _BREATH = 0.05
-_NOTICES = 100  #: that are dropped in one transaction; one may name tens of thousands of objects
+_ROWS = 500  #: that are removed in one transaction: a study may have a hundred thousand
 _SERIES = 50  #: that are moved in time in one transaction
 
 
@@ -73,34 +73,39 @@ def retain(ledger: Ledger, actor: str, since: Horizon) -> Freed:
     masks of two studies are one blob where they are the same, as empty ones are. Raises Transient when the database
     does not answer; what a crash left half done, the next round finishes.
     """
-    _settle_all(ledger)
+    with ledger.begin_reading() as tx:
+        left = tx.studies.removals()
+    for study_uid in left:
+        _go_on(ledger, actor, study_uid)
+    sizes = [_settle_all(ledger)]
     with ledger.begin_reading() as tx:
         due = tx.studies.quiet_outside(since.before, since.after, _BUSY)
         holders = tx.predictions.holders() if due else {}
-    sizes: list[int] = []
+    gone = len(left)
     for study_uid in due:
         time.sleep(_BREATH)
         try:
-            forgotten = forget(ledger, actor, study_uid, since, holders)
+            gone += forget(ledger, actor, study_uid, since, holders)
         finally:
-            size = _settle_all(ledger)
-        if forgotten:
-            sizes.append(size)
+            sizes.append(_settle_all(ledger))
     more = True
     while more:
         time.sleep(_BREATH)
         with ledger.begin(actor) as tx:
-            more = tx.sources.forget_older(since.before, _NOTICES)
-    return Freed(studies=len(sizes), bytes=sum(sizes))
+            more = tx.sources.forget_older(since.before, _ROWS)
+    return Freed(studies=gone, bytes=sum(sizes))
 
 
 def forget(ledger: Ledger, actor: str, study_uid: str, since: Horizon, holders: Mapping[str, set[str]]) -> bool:
     """Forget one study and set its files apart; False where it is no longer due.
 
-    ``holders`` are the blobs that several studies may share; the study is taken out of them.
+    The files go at once, and with them what says that the study is here; then its rows, some at a time. ``holders``
+    are the blobs that several studies may share; the study is taken out of them.
     """
+    with ledger.begin_reading() as tx:
+        strays = tx.studies.strays(study_uid)  # not under the lock: what comes later makes the study young
     with ledger.begin(actor) as tx:
-        tx.trail.hold()  # whoever enters an object waits: what is seen here stays so until the end
+        tx.studies.hold(study_uid)  # whoever enters an object waits: what is seen here stays so until the end
         if not tx.studies.quiet_outside(since.before, since.after, _BUSY, study_uid):
             return False
         alone = {blob for blob in tx.predictions.blobs(study_uid) if holders.get(blob, set()) <= {study_uid}}
@@ -108,13 +113,30 @@ def forget(ledger: Ledger, actor: str, study_uid: str, since: Horizon, holders: 
             return False  # just made anew, or by somebody who has not said so yet: the next round sees
         for blob in alone:
             ledger.blobs.remove(blob, _YOUNG)
-        for place in (study_uid, *sorted(tx.studies.strays(study_uid))):
+        for place in (study_uid, *sorted(strays | tx.studies.stray_variants(study_uid))):
             _set_apart(ledger, place.removeprefix("instances/"))
-        tx.studies.forget_files(study_uid)
-        tx.sources.forget(study_uid)
+        tx.studies.begin_removal(study_uid)
+        tx.sources.withdraw(study_uid)
+        more = _remove_some(tx, study_uid)
     for others in holders.values():
         others.discard(study_uid)
+    if more:
+        _go_on(ledger, actor, study_uid)
     return True
+
+
+def _go_on(ledger: Ledger, actor: str, study_uid: str) -> None:
+    """Remove what rows are left of a study whose removal has begun."""
+    more = True
+    while more:
+        time.sleep(_BREATH)
+        with ledger.begin(actor) as tx:
+            more = _remove_some(tx, study_uid)
+
+
+def _remove_some(tx: Transaction, study_uid: str) -> bool:
+    """The notices first: with the last instance it is over, and the trail says so."""
+    return tx.sources.forget_some(study_uid, _ROWS) or tx.studies.remove_some(study_uid, _ROWS)
 
 
 def _set_apart(ledger: Ledger, place: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from storage.facts.arrival import Absence, AbsenceState, Look
 from storage.facts.prediction import Prediction
@@ -15,7 +15,7 @@ from storage.facts.study import Urgency
 from storage.facts.task import State
 from storage.facts.wire import from_json
 from storage.source_tables import AbsenceRow, LookRow, NoticedObjectRow, NoticeRow
-from storage.sources import absence_of
+from storage.sources import LOOKUP, absence_of
 from storage.tables import (
     AuditRow,
     ChoiceRow,
@@ -144,26 +144,23 @@ def trail(session: Session, study: str | None = None, limit: int = 1000) -> list
     return rows[::-1]
 
 
-def worklist(session: Session, *, since: float = 0.0, limit: int = 200) -> list[WorklistItem]:
-    """Results, the most urgent first, then the longest waiting. A superseded result is not shown."""
-    latest = (
-        select(PredictionRow.series_uid, PredictionRow.package, func.max(PredictionRow.revision).label("revision"))
-        .group_by(PredictionRow.series_uid, PredictionRow.package)
-        .subquery()
+def worklist(session: Session, *, since: float = 0.0, study: str | None = None, limit: int = 200) -> list[WorklistItem]:
+    """Results, the most urgent first, then the longest waiting; of one study if given. Superseded ones are left out."""
+    later = aliased(PredictionRow)
+    superseded = select(later.key).where(
+        later.series_uid == PredictionRow.series_uid,
+        later.package == PredictionRow.package,
+        later.revision > PredictionRow.revision,
     )
-    query = (
-        select(PredictionRow)
-        .join(
-            latest,
-            (latest.c.series_uid == PredictionRow.series_uid)
-            & (latest.c.package == PredictionRow.package)
-            & (latest.c.revision == PredictionRow.revision),
-        )
-        .where(PredictionRow.made_at >= since)
-        .order_by(PredictionRow.urgency.desc(), PredictionRow.made_at)
-        .limit(limit)
-    )
-    rows = session.scalars(query).all()
+    order = (PredictionRow.urgency.desc(), PredictionRow.made_at)
+    first = select(PredictionRow.key).where(PredictionRow.made_at >= since, ~superseded.exists())
+    if study:
+        first = first.where(PredictionRow.study_uid == study)
+    keys = session.scalars(first.order_by(*order).limit(limit)).all()  # documents are long: none is sorted
+    rows: list[PredictionRow] = []
+    for start in range(0, len(keys), LOOKUP):
+        some = PredictionRow.key.in_(keys[start : start + LOOKUP])
+        rows += session.scalars(select(PredictionRow).where(some).order_by(*order))
     chosen = select(ChoiceRow.explanation).where(ChoiceRow.study_uid.in_({row.study_uid for row in rows}))
     replaced = {str(key) for told in session.scalars(chosen) for key in told.get("replaces", ())}
     return [_worklist_item(session, row) for row in rows if row.key not in replaced]

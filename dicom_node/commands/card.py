@@ -13,6 +13,7 @@ from typing import Any
 from dicom_node.commands.card_parts import Card, Section, Table
 from dicom_node.commands.card_trials import benchmark_section, validation_sections
 from dicom_node.commands.printing import moment
+from storage.facts.figures import exact, figure
 from storage.facts.release import WAIVED, KeptTrial, PackageVersion, Release
 from storage.facts.units import spelled
 
@@ -106,7 +107,7 @@ def _outputs(manifest: Mapping[str, Any]) -> Section:
 def operating_points(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Every threshold: what it decides, its value, where it comes from, and how the model did there."""
     for finding in manifest.get("findings", ()):
-        value = f"present from {finding['present_from']:g}, absent below {finding['absent_below']:g}"
+        value = f"present from {exact(finding['present_from'])}, absent below {exact(finding['absent_below'])}"
         yield (
             finding["condition"]["meaning"],
             f"{finding['measurement']}: {value}",
@@ -114,12 +115,12 @@ def operating_points(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, st
             _metrics(finding.get("metrics")),
         )
     for entry in (*manifest.get("conditions", ()), *manifest.get("detections", ())):
-        value = f"present from {entry['present_from']:g}"
+        value = f"present from {exact(entry['present_from'])}"
         if entry.get("absent_below") is not None:
-            value += f", absent below {entry['absent_below']:g}"
+            value += f", absent below {exact(entry['absent_below'])}"
         yield entry["condition"]["meaning"], value, entry["source"], _metrics(entry.get("metrics"))
     for grade in manifest.get("grades", ()):
-        value = f"said from probability {grade['at_least']:g}"
+        value = f"said from probability {exact(grade['at_least'])}"
         yield grade["question"]["meaning"], value, grade["source"], _metrics(grade.get("metrics"))
 
 
@@ -136,18 +137,22 @@ def _metrics(metrics: Mapping[str, Any] | None) -> str:
     if not metrics:
         return ""
     rates = [
-        f"{name.replace('_', ' ')} {rate['value']:.2f} ({rate['low']:.2f} to {rate['high']:.2f})"
+        f"{name.replace('_', ' ')} {_rate(rate['value'])} ({_rate(rate['low'])} to {_rate(rate['high'])})"
         for name, rate in metrics.items()
         if isinstance(rate, Mapping)
     ]
     if metrics.get("calibration_error") is not None:
-        rates.append(f"calibration error {metrics['calibration_error']:.3f}")
+        rates.append(f"calibration error {figure(metrics['calibration_error'], 3)}")
     return f"{', '.join(rates)}; {metrics.get('cases', '?')} cases: {metrics.get('data', '')}"
+
+
+def _rate(value: float) -> str:
+    return figure(value, 2, 0.0, 1.0)
 
 
 def _plausibility(manifest: Mapping[str, Any]) -> Section:
     rows = [
-        (m["key"], f"{m['plausible'][0]:g} to {m['plausible'][1]:g} {_unit(m['unit'])}".strip(), m["plausible_source"])
+        (m["key"], f"{_range(*m['plausible'])} {_unit(m['unit'])}".strip(), m["plausible_source"])
         for m in manifest.get("measurements", ())
     ]
     note = (
@@ -161,7 +166,8 @@ def _urgency(manifest: Mapping[str, Any]) -> Section:
     rows = []
     for line in manifest.get("urgency", ()):
         source = next((str(line[k]) for k in ("measurement", "condition", "detection", "grade") if line.get(k)), "")
-        from_ = f"from {line['at_least']:g}" if line.get("at_least") is not None else f"is {', '.join(line['classes'])}"
+        least, classes = line.get("at_least"), ", ".join(line.get("classes", ()))
+        from_ = f"is {classes}" if least is None else f"from {exact(least)}"
         rows.append((line["level"].upper(), f"{source} {from_}", line["reason"]))
     note = () if rows else ("It raises no study.",)
     return Section(
@@ -246,11 +252,11 @@ def _said(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(said for item in value if (said := _said(item)))
     if isinstance(value, float):
-        return f"{value:g}"
+        return exact(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _range(least: float | None, most: float | None) -> str:
     if least is None:
-        return f"at most {most:g}"
-    return f"at least {least:g}" if most is None else f"{least:g} to {most:g}"
+        return "" if most is None else f"at most {exact(most)}"
+    return f"at least {exact(least)}" if most is None else f"{exact(least)} to {exact(most)}"

@@ -9,6 +9,7 @@ from typing import Any
 from dicom_node.commands.card_parts import Card, Section, Table
 from dicom_node.commands.printing import moment, size
 from storage.facts.chart import Chart
+from storage.facts.figures import figure, percent
 from storage.facts.release import KeptTrial, PackageVersion, Trial
 from storage.facts.wire import from_json
 
@@ -117,7 +118,7 @@ def benchmark_section(trials: Sequence[KeptTrial]) -> Section:
         if trial.trial is Trial.BENCHMARKED:
             newest.setdefault(trial.document["kind"], trial)
     rows = tuple(
-        (kind, moment(t.at), f"{t.document['seconds']:.2f} s", size(t.document["peak"]), _ratio(t.document))
+        (kind, moment(t.at), _seconds(t.document["seconds"], 2), size(t.document["peak"]), _ratio(t.document))
         for kind, t in newest.items()
     )
     heads = ("Device", "When", "Run (median)", "Memory", "To its bare forward pass")
@@ -128,19 +129,26 @@ def _cost(found: Found) -> Section:
     shape = " x ".join(map(str, found["shape"]))
     text = f"{found['rounds']} runs after a first one, on {found['source']} ({shape} voxels){_variant(found)}."
     rows = (
-        ("run, median", f"{found['seconds']:.3f} s ({min(found['runs']):.3f} to {max(found['runs']):.3f})"),
-        ("first run, model loaded", f"{found['first']:.3f} s"),
+        (
+            "run, median",
+            f"{_seconds(found['seconds'])} ({figure(min(found['runs']), 3)} to {figure(max(found['runs']), 3)})",
+        ),
+        ("first run, model loaded", _seconds(found["first"])),
         ("memory, most", size(found["peak"])),
-        ("bare forward pass", "-" if found["forward"] is None else f"{found['forward']:.3f} s"),
+        ("bare forward pass", "-" if found["forward"] is None else _seconds(found["forward"])),
         ("to the bare forward pass", _ratio(found)),
     )
     return Section(title="Cost", paragraphs=(text,), tables=(Table(heads=("What", "Found"), rows=rows),))
 
 
+def _seconds(value: float, decimals: int = 3) -> str:
+    return f"{figure(value, decimals)} s"
+
+
 def _ratio(found: Found) -> str:
-    return "-" if found["ratio"] is None else f"{found['ratio']:.2f} times"
+    return "-" if found["ratio"] is None else f"{figure(found['ratio'], 2)} times"
 
 
 def _steps(found: Found) -> Table:
-    rows = tuple((one["step"], f"{one['seconds']:.3f} s", f"{one['share']:.0%}") for one in found["steps"])
+    rows = tuple((one["step"], _seconds(one["seconds"]), f"{percent(one['share'])}%") for one in found["steps"])
     return Table(heads=("Step", "Median", "Share"), rows=rows)

@@ -109,7 +109,7 @@ def _listed(objects: list[ResultObject]) -> Iterator[str]:
 def _of(ledger: Ledger, study: str) -> Iterator[tuple[Kept, list[ResultObject]]]:
     """The results of a study that stand, each with its objects. Raises Rejected where there is none."""
     with ledger.read() as session:
-        items = [item for item in views.worklist(session, limit=10_000) if item.study_uid == study]
+        items = views.worklist(session, study=study, limit=10_000)
     if not items:
         raise Rejected(f"there is no result of study {study}: `dicom-node status {study}` says where it is")
     for item in items:

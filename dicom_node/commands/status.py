@@ -12,7 +12,7 @@ import click
 from dicom_node.commands.opening import open_ledger
 from dicom_node.commands.options import config_option
 from dicom_node.commands.printing import moment, size, table
-from dicom_node.commands.worklist import summary
+from dicom_node.commands.worklist import delivered, summary
 from storage import views, workers
 from storage.facts.arrival import Absence, AbsenceState, Look
 
@@ -35,7 +35,7 @@ def status(path: Path, study: str | None) -> None:
         open_tasks = [t for t in views.tasks(session, study=study, limit=500) if t.state != "done"]
         decisions = {s.series_uid: views.decisions(session, s.series_uid) for s in series}
         absences, notices = views.absences(session, study=study), views.notices(session, study)
-        results = [item for item in views.worklist(session, limit=10_000) if item.study_uid == study]
+        results = views.worklist(session, study=study, limit=10_000)
     if not series and not absences and not notices:
         click.echo(f"study {study} is not known here: look at `dicom-node audit show` for refused objects", err=True)
         sys.exit(1)
@@ -52,15 +52,17 @@ def status(path: Path, study: str | None) -> None:
         whole = f", {notice.wholes} series or studies as a whole" if notice.wholes else ""
         click.echo(f"\n{said}, {notice.objects} objects named{whole} ({moment(notice.changed_at)})")
     for s in series:
+        if decisions[s.series_uid]:
+            click.echo(f"\n{s.series_uid}")
         for decision in decisions[s.series_uid]:
             mark = "routed by" if decision["matched"] else "not routed by"
-            click.echo(f"\n{s.series_uid}\n  {mark} {decision['rule']}: {decision['why']}")
+            click.echo(f"  {mark} {decision['rule']}: {decision['why']}")
     for task in open_tasks:
         due = f", due in {task.not_before - time.time():.0f} s" if task.not_before > time.time() else ""
         click.echo(f"\n{task.kind} task {task.id} is {task.state}{due}: {task.reason or 'no reason given'}")
     for item in results:
         click.echo(f"\n{item.prediction.algorithm.package}: {summary(item.prediction)}")
-        click.echo(f"  urgency {item.urgency.name}; {item.delivered} of {item.objects} objects delivered")
+        click.echo(f"  urgency {item.urgency.name}; objects: {delivered(item)}")
 
 
 def _show_sources(looks: Sequence[Look], absences: Sequence[Absence]) -> None:

@@ -30,6 +30,8 @@ from dicom_node.receive.wire import TOO_LONG, BrokenProtocol, StreamSocket
 COMMAND_BYTES = 16 * 1024  #: with the headers of its fragments
 SERVED = ((C_STORE_RQ, False), (N_DELETE_RQ, True))  #: here; whether without a data set
 TOO_MANY = "more than one message in a PDU"
+TOO_EARLY = "a data set before its command"
+WRONG_CONTEXT = "a data set on another presentation context than its command"
 
 _PDU = struct.Struct(">BxL").unpack_from
 _PDV = struct.Struct(">LBB").unpack_from
@@ -81,8 +83,12 @@ class Reception:
         return True
 
     def _peek_command(self) -> bool:
-        """Whether a command begins here; then ``_fields`` has it, of however many fragments. It is not taken yet."""
-        link, parts = self._link, []
+        """Whether a command begins here; then ``_fields`` has it, of however many fragments. It is not taken yet.
+
+        Raises BrokenProtocol where a data set comes instead. A message that pynetdicom is in the middle of never comes
+        here, but a PDU that it has read and not looked at yet may be its command.
+        """
+        link, parts = self._link, list[bytes]()
         at = left = control = 0  # from the first unread byte: reading on may move them all
         while not control & 2:
             if not left:
@@ -96,6 +102,8 @@ class Reception:
                 return False
             link.fill(at + 6)
             size, context, control = _PDV(link.buffer, link.start + at)
+            if not control & 1 and (parts or self._dul.event_queue.empty()):
+                raise BrokenProtocol(TOO_EARLY)
             if not control & 1 or not 2 <= size <= left - 4:
                 return False
             if at + size > COMMAND_BYTES:
@@ -114,6 +122,7 @@ class Reception:
         fields = self._fields
         kind = fields.get(0x0100)
         if (kind, fields.get(0x0800) == NO_DATA_SET) not in SERVED:
+            self._look_ahead()
             return False
         if 0x0110 not in fields:
             raise BrokenProtocol("a request without a message ID")
@@ -124,6 +133,28 @@ class Reception:
         if kind == C_STORE_RQ:
             self._intake = self._begin(accepted)
         return True
+
+    def _look_ahead(self) -> None:
+        """pynetdicom, which serves this message, would take its data set from any presentation context."""
+        follows = self._fields.get(0x0800, b"")
+        if len(follows) != 2 or follows == NO_DATA_SET:
+            return
+        link, at, left = self._link, self._head, self._left
+        if not left:
+            link.fill(at + 6)
+            kind, left = _PDU(link.buffer, link.start + at)
+            if kind != 4:
+                return
+            self._check(left)
+            at += 6
+        if left < 6:
+            return
+        link.fill(at + 6)
+        _, context, control = _PDV(link.buffer, link.start + at)
+        if control & 1:
+            raise BrokenProtocol("a command inside of a data set")
+        if context != self._context:
+            raise BrokenProtocol(WRONG_CONTEXT)
 
     def _check(self, length: int) -> None:
         if length > self._link.maximum_pdu:
@@ -186,7 +217,7 @@ class Reception:
             if control & 1:
                 raise BrokenProtocol("a command inside of a data set")
             if context != self._context:
-                raise BrokenProtocol("a data set on another presentation context than its command")
+                raise BrokenProtocol(WRONG_CONTEXT)
             link.start += 6
             left -= 4 + length
             self._take_data(length - 2)

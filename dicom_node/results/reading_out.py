@@ -83,8 +83,8 @@ def _meaning(item: Dataset) -> str:
 
 
 def _wrapped(sentence: str, depth: int) -> list[str]:
-    hang = _indent(depth)
-    return TextWrapper(_WIDTH, initial_indent=hang, subsequent_indent=hang + "  ").wrap(sentence) if sentence else []
+    hang, line = _indent(depth), " ".join(sentence.split())  # a text has line breaks of its own
+    return TextWrapper(_WIDTH, initial_indent=hang, subsequent_indent=hang + "  ").wrap(line)
 
 
 def _indent(depth: int) -> str:

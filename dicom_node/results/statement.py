@@ -6,6 +6,7 @@ Conditions, structures and units are named as the prediction names them: ``langu
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from dicom_node.results.language import Language
@@ -25,6 +26,7 @@ from storage.facts.prediction import (
 from storage.facts.study import Urgency
 from storage.facts.units import behind
 
+_WORDS = re.compile(r"\w+")
 _OUTCOME = {Status.PARTIAL: "partial", Status.FAILED: "failed", Status.NOT_ATTEMPTED: "not_attempted"}
 _MAPS = {Shown.SALIENCY: "saliency", Shown.UNCERTAINTY: "uncertainty", Shown.PROBABILITY: "probability_map"}
 
@@ -56,7 +58,7 @@ def was_analysed(prediction: Prediction) -> bool:
 
 def finding(given: Finding, language: Language) -> str:
     """What is said of one condition, with its probability and how it was decided."""
-    sentences = [language.say(given.presence.value, condition=given.condition.meaning), given.text]
+    sentences = _once(language.say(given.presence.value, condition=given.condition.meaning), given.text)
     if given.probability is not None:
         limits = () if given.threshold is None else (given.threshold,)
         sentences.append(language.say("probability", value=language.chance(given.probability, *limits)))
@@ -69,7 +71,13 @@ def finding(given: Finding, language: Language) -> str:
 def _operating_point(value: float, unit: Code | None, source: str, language: Language) -> str:
     shown = language.number(value) + unit_of(unit)
     key = "operating_point_from" if source else "operating_point"
-    return language.say(key, value=shown, source=source)
+    return language.say(key, value=shown, source=source.rstrip(". "))
+
+
+def _once(sentence: str, text: str) -> list[str]:
+    """A sentence and the package's own text; the text alone where it begins with the same words."""
+    words = _WORDS.findall(sentence.casefold())
+    return [text] if _WORDS.findall(text.casefold())[: len(words)] == words else [sentence, text]
 
 
 def certainty(uncertainty: float | None, language: Language) -> str:
@@ -81,12 +89,12 @@ def grade(given: Grade, language: Language) -> str:
     """The class that is said out of several, and how likely each is."""
     question = given.question.meaning
     if given.answer is None:
-        sentences = [language.say("abstained", question=question)]
+        said = language.say("abstained", question=question)
     else:
-        sentences = [language.say("answered", question=question, answer=given.answer.meaning)]
+        said = language.say("answered", question=question, answer=given.answer.meaning)
     limits = () if given.threshold is None else (given.threshold,)
     classes = "; ".join(f"{p.value.meaning} {language.chance(p.probability, *limits)}" for p in given.probabilities)
-    sentences += [given.text, language.say("classes", classes=classes) if classes else ""]
+    sentences = [*_once(said, given.text), language.say("classes", classes=classes) if classes else ""]
     sentences.append(certainty(given.uncertainty, language))
     if given.threshold is not None:
         sentences.append(_operating_point(given.threshold, None, given.threshold_source, language))

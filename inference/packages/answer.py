@@ -10,7 +10,7 @@ from inference.packages.located import detection_findings, detection_grades, det
 from inference.packages.manifest import FindingEntry, Manifest, MeasurementEntry
 from inference.packages.raw import Raw
 from inference.packages.urgent import urgency
-from inference.packages.wording import judged, name_of, number_of
+from inference.packages.wording import name_of, number_of, raises_from
 from storage.facts.figures import exact
 from storage.facts.prediction import Detection, Finding, Grade, Measurement, Presence, Segment
 from storage.facts.study import Urgency
@@ -39,7 +39,10 @@ def answer(manifest: Manifest, raw: Raw, absent: Collection[int] = ()) -> Answer
         for entry in manifest.findings
         if entry.measurement in measured
     ]
-    conditions = [condition(e, raw.chances[e.key], raw.energies.get(e.key)) for e in manifest.conditions]
+    conditions = [
+        condition(e, raw.chances[e.key], raw.energies.get(e.key), raises_from(manifest, e.key))
+        for e in manifest.conditions
+    ]
     graded = [grade(e, raw.classes[e.key], raw.energies.get(e.key)) for e in manifest.grades if e.detection is None]
     level, reason = urgency(manifest, raw)
     return Answer(
@@ -72,7 +75,7 @@ def _segments(
 
 def _finding(manifest: Manifest, entry: FindingEntry, value: float) -> Finding:
     asked = _entry(manifest, entry.measurement)
-    presence = _presence(entry, judged(manifest, asked, value))
+    presence = _presence(entry, value)
     measured = f"{name_of(manifest, asked)} is {number_of(manifest, asked, value)}"
     text = (
         f"{entry.condition.meaning} {presence.value}: {measured} "
@@ -90,7 +93,6 @@ def _finding(manifest: Manifest, entry: FindingEntry, value: float) -> Finding:
 
 
 def _presence(entry: FindingEntry, value: float) -> Presence:
-    """Judged on the rounded value: what the reader sees is what decides."""
     if value >= entry.present_from:
         return Presence.PRESENT
     return Presence.ABSENT if value < entry.absent_below else Presence.UNDETERMINED

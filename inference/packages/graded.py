@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from inference.monitor.calibration import Floats, binary_entropy, entropy
@@ -12,14 +14,17 @@ from storage.facts.figures import probability as rounded
 from storage.facts.prediction import Finding, Grade, Presence, Probability
 
 
-def condition(entry: ConditionEntry, chance: float, energy: float | None) -> Finding:
-    """Present, absent, or undetermined where the probability lies between or the model abstains."""
+def condition(entry: ConditionEntry, chance: float, energy: float | None, also: Iterable[float] = ()) -> Finding:
+    """Present, absent, or undetermined where the probability lies between or the model abstains.
+
+    ``also`` are further limits that the probability is judged by.
+    """
     probability = min(1.0, max(0.0, chance))
     if entry.calibration is not None:
         probability = float(entry.calibration.calibrator().apply(probability))
-    limits = (entry.present_from, entry.absent_below)
-    probability = rounded(probability, *limits)
     uncertainty = float(binary_entropy(probability))
+    limits = (entry.present_from, entry.absent_below, *also)
+    probability = rounded(probability, *limits)
     abstained = _abstains(entry.abstain, uncertainty, energy)
     presence = Presence.UNDETERMINED if abstained else _presence(entry, probability)
     text = (
@@ -34,7 +39,7 @@ def condition(entry: ConditionEntry, chance: float, energy: float | None) -> Fin
         threshold=entry.present_from,
         threshold_source=f"{entry.source.strip()} {entry.metrics.text()}",
         segment=entry.segment,
-        uncertainty=rounded(uncertainty),
+        uncertainty=_certain(uncertainty, entry.abstain),
     )
 
 
@@ -64,7 +69,7 @@ def grade(
         ),
         text=text or f"{entry.question.meaning}: {most}.",
         ordinal=entry.ordinal,
-        uncertainty=rounded(uncertainty),
+        uncertainty=_certain(uncertainty, entry.abstain),
         threshold=entry.at_least,
         threshold_source=f"{entry.source.strip()} {entry.metrics.text()}",
         detection=detection,
@@ -87,6 +92,11 @@ def _abstains(rule: Abstention | None, uncertainty: float, energy: float | None)
     return (
         f"; the model abstains, for its {rule.by} is {figure(value, 2, rule.above)} (answers up to {exact(rule.above)})"
     )
+
+
+def _certain(uncertainty: float, rule: Abstention | None) -> float:
+    """An entropy, rounded so that it stays on its side of what makes the model abstain."""
+    return rounded(uncertainty, *(() if rule is None or rule.by != "entropy" else (rule.above,)))
 
 
 def _median(probabilities: Floats) -> int:

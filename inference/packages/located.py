@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from inference.packages.graded import grade
 from inference.packages.manifest import Manifest, MeasurementEntry
 from inference.packages.outputs import DetectionEntry
 from inference.packages.raw import Box
-from inference.packages.wording import chance_of, digits_of
+from inference.packages.wording import chance_of, digits_of, raises_from
 from storage.facts.figures import exact, probability
 from storage.facts.prediction import Detection, Finding, Grade, Location, Measurement, Presence
 
 Scored = tuple[Box, float]
 
 
-def scored(entry: DetectionEntry, boxes: Sequence[Box]) -> list[Scored]:
-    """The boxes of one entry with their calibrated probability, the most suspicious first."""
+def scored(entry: DetectionEntry, boxes: Sequence[Box], also: Iterable[float] = ()) -> list[Scored]:
+    """The boxes of one entry with their calibrated probability, the most suspicious first.
+
+    ``also`` are further limits that the probability is judged by.
+    """
+    limits = (*_limits(entry), *also)
     calibrator = None if entry.calibration is None else entry.calibration.calibrator()
     found = []
     for box in boxes:
         if box.key == entry.key:
             score = min(1.0, max(0.0, box.score))
             score = score if calibrator is None else float(calibrator.apply(score))
-            found.append((box, probability(score, *_limits(entry))))
+            found.append((box, probability(score, *limits)))
     return sorted(found, key=lambda one: (-one[1], one[0].low, one[0].high))
 
 
-def reported(entry: DetectionEntry, boxes: Sequence[Box]) -> list[Scored]:
+def reported(entry: DetectionEntry, boxes: Sequence[Box], also: Iterable[float] = ()) -> list[Scored]:
     """Those that reach the operating point, the most suspicious first, no more than the package allows."""
-    return [one for one in scored(entry, boxes) if one[1] >= entry.present_from][: entry.most]
+    return [one for one in scored(entry, boxes, also) if one[1] >= entry.present_from][: entry.most]
 
 
 def number(manifest: Manifest, boxes: Sequence[Box]) -> list[tuple[DetectionEntry, Box, float]]:
     """What is reported, all entries together in the order of their numbers: the most suspicious first."""
-    found = [(entry, box, score) for entry in manifest.detections for box, score in reported(entry, boxes)]
+    found = [
+        (entry, box, score)
+        for entry in manifest.detections
+        for box, score in reported(entry, boxes, raises_from(manifest, entry.key))
+    ]
     return sorted(found, key=lambda one: -one[2])
 
 
@@ -71,7 +79,7 @@ def detection_findings(manifest: Manifest, boxes: Sequence[Box]) -> Iterator[Fin
     """For each kind of thing that was looked for, whether there is one: silence must not be read as normal."""
     numbers = number(manifest, boxes)
     for entry in manifest.detections:
-        candidates = scored(entry, boxes)
+        candidates = scored(entry, boxes, raises_from(manifest, entry.key))
         best = candidates[0][1] if candidates else None
         first = next((place for place, one in enumerate(numbers, start=1) if one[0] is entry), None)
         presence = _presence(entry, best)

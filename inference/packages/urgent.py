@@ -6,7 +6,7 @@ from inference.packages.graded import condition, grade
 from inference.packages.located import detection_grades, number
 from inference.packages.manifest import Manifest, UrgencyEntry
 from inference.packages.raw import Raw
-from inference.packages.wording import chance_of, judged, name_of, number_of
+from inference.packages.wording import chance_of, name_of, number_of, raises_from
 from storage.facts.figures import exact
 from storage.facts.prediction import Presence
 from storage.facts.study import Urgency
@@ -15,7 +15,7 @@ _LEVELS = {"high": Urgency.HIGH, "stat": Urgency.STAT}
 
 
 def urgency(manifest: Manifest, raw: Raw) -> tuple[Urgency, str]:
-    """The most urgent policy line that holds, the first of equals; judged on what the reader sees."""
+    """The most urgent policy line that holds, the first of equals."""
     level, reason = Urgency.ROUTINE, ""
     for line in manifest.urgency:
         why = _holds(manifest, line, raw)
@@ -33,7 +33,7 @@ def _holds(manifest: Manifest, line: UrgencyEntry, raw: Raw) -> str:
         return _measured(manifest, line.measurement, least, raw)
     if line.condition is not None:
         entry = next(entry for entry in manifest.conditions if entry.key == line.condition)
-        found = condition(entry, raw.chances[entry.key], raw.energies.get(entry.key))
+        found = condition(entry, raw.chances[entry.key], raw.energies.get(entry.key), raises_from(manifest, entry.key))
         chance = found.probability or 0.0
         holds = found.presence is Presence.PRESENT and chance >= least
         return f"{entry.condition.meaning} {chance_of(chance, least)}, from {exact(least)}" if holds else ""
@@ -50,7 +50,7 @@ def _measured(manifest: Manifest, key: str, least: float, raw: Raw) -> str:
     else:
         values = [box.values[key] for kind, box, _ in number(manifest, raw.boxes) if kind.key == entry.detection]
     value = max(values, default=None)
-    if value is None or judged(manifest, entry, value) < least:
+    if value is None or value < least:
         return ""
     return f"{name_of(manifest, entry)} {number_of(manifest, entry, value)}, from {exact(least)}"
 

@@ -1,11 +1,11 @@
-"""How measurements and probabilities are said in sentences for the reader, and rounded before they are decided upon:
-what the reader sees is what decides.
+"""How measurements and probabilities are said in sentences for the reader. All digits decide, and what the reader sees
+lies on the same side of what it is judged by.
 """
 
 from __future__ import annotations
 
 from inference.packages.manifest import Manifest, MeasurementEntry
-from storage.facts.figures import chance, decimals, figure, fineness, rounded
+from storage.facts.figures import chance, decimals, figure, fineness
 from storage.facts.units import behind
 
 _DIGITS = 3  #: of a probability
@@ -23,19 +23,22 @@ def number_of(manifest: Manifest, entry: MeasurementEntry, value: float, *limits
     return f"{figure(value, digits_of(manifest, entry, value), *limits)}{behind(entry.unit.value)}"
 
 
-def judged(manifest: Manifest, entry: MeasurementEntry, value: float) -> float:
-    """The value as the reader sees it."""
-    return rounded(value, digits_of(manifest, entry, value))
-
-
 def digits_of(manifest: Manifest, entry: MeasurementEntry, value: float) -> int:
-    """The decimals of the value that are meaningful; more where what it is judged by has more, or it would seem 0."""
-    return decimals(value, fineness(entry.digits, *_limits(manifest, entry)))
+    """The decimals of the value that are meaningful; more where what it is judged by has more, or where it would seem
+    to be 0, or on another side of that.
+    """
+    limits = _limits(manifest, entry)
+    return decimals(value, fineness(entry.digits, *limits), *limits)
 
 
 def chance_of(probability: float, *limits: float) -> str:
     """A probability, e.g. ``0.930``, on the right side of what it is judged by."""
     return chance(probability, _DIGITS, *limits)
+
+
+def raises_from(manifest: Manifest, key: str) -> tuple[float, ...]:
+    """From which probabilities on a condition, or a kind of detection, raises a study."""
+    return tuple(one.at_least or 0.0 for one in manifest.urgency if key in (one.condition, one.detection))
 
 
 def _limits(manifest: Manifest, entry: MeasurementEntry) -> list[float]:

@@ -46,16 +46,16 @@ def exact(value: float) -> str:
 
 
 def fineness(wanted: int, *limits: float) -> int:
-    """The decimals to which a value is rounded before it is judged: no fewer than a limit has."""
+    """The decimals that say a value: no fewer than a limit has."""
     return max([wanted, *(len(exact(one).partition(".")[2]) for one in limits)])
 
 
 def probability(value: float, *limits: float) -> float:
-    """A probability as it is judged, kept and shown: to three decimals, more where a limit has more, never 0 or 1
-    where it is not.
+    """A probability as it is kept and shown: to three decimals, more where a limit has more, or where it would seem to
+    be 0, 1, or on another side of a limit. So it is judged as all its digits would be.
     """
     value = float(value)
-    near = rounded(value, fineness(3, *limits), 0.0, 1.0)
+    near = rounded(value, fineness(3, *limits), 0.0, 1.0, *limits)
     return near if 0 < near < 1 else value
 
 

@@ -6,16 +6,12 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Callable
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def to_json(value: Any) -> Any:
@@ -35,24 +31,35 @@ def to_json(value: Any) -> Any:
 
 def from_json(cls: type[T], data: Any) -> T:
     """The fact that ``to_json`` wrote. Raises KeyError or TypeError where the text has another shape."""
-    return typing.cast(T, _decode(cls, data))
+    return typing.cast(T, _decoder(typing.cast(Any, cls))(data))
 
 
-def _decode(hint: Any, data: Any) -> Any:
+@cache
+def _decoder(hint: Any) -> Callable[[Any], Any]:
+    """What reads a value of that type: a mask names each of its slices, so a type is looked at once, not a value."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        inner = next(a for a in args if a is not type(None))
-        return None if data is None else _decode(inner, data)
+        inner = _decoder(next(a for a in args if a is not type(None)))
+        return lambda data: None if data is None else inner(data)
     if origin is tuple:
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_decode(args[0], item) for item in data)
-        return tuple(_decode(a, item) for a, item in zip(args, data, strict=True))
+        several = [_decoder(a) for a in args if a is not Ellipsis]
+        if args[-1] is Ellipsis:
+            return lambda data: tuple(map(several[0], data))
+        return lambda data: tuple(read(item) for read, item in zip(several, data, strict=True))
     if origin is dict:
-        return {key: _decode(args[1], item) for key, item in data.items()}
+        of_value = _decoder(args[1])
+        return lambda data: {key: of_value(item) for key, item in data.items()}
     if dataclasses.is_dataclass(hint):
-        cls: Any = hint
-        hints = _hints(cls)
-        return cls(**{name: _decode(hints[name], item) for name, item in data.items()})
+        return _reader(typing.cast(Any, hint))
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return hint(data)
-    return float(data) if hint is float else data
+        return hint
+    return float if hint is float else _as_it_is
+
+
+def _reader(cls: Callable[..., Any]) -> Callable[[Any], Any]:
+    reads = {name: _decoder(hint) for name, hint in typing.get_type_hints(cls).items()}
+    return lambda data: cls(**{name: reads[name](item) for name, item in data.items()})
+
+
+def _as_it_is(data: Any) -> Any:
+    return data

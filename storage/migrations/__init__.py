@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from storage.facts.errors import Transient
 
 #: The newest revision in ``versions``; a test holds it against the folder.
-HEAD = "0006"
+HEAD = "0007"
 
 
 def upgrade(connection: Connection, url: str) -> None:

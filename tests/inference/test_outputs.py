@@ -243,7 +243,7 @@ def test_a_step_of_a_scale_is_the_median_unless_the_model_abstains(
 
 def test_detections_are_numbered_from_the_most_suspicious_and_cut_at_the_operating_point(manifest: Manifest) -> None:
     far = box(0.9, low=(3.0, 9.0, 9.0), high=(3.0, 9.0, 9.0))
-    said = answer(manifest, raw(boxes=(box(0.5), far, box(0.4999), box(0.49), box(0.6, low=(0.0, 0.0, 0.0)))))
+    said = answer(manifest, raw(boxes=(box(0.5), far, box(0.5), box(0.4999), box(0.6, low=(0.0, 0.0, 0.0)))))
 
     assert [(d.number, d.label, d.score) for d in said.detections] == [
         (1, "Nodule 1", 0.9),
@@ -290,6 +290,13 @@ def test_that_nothing_was_found_is_said_with_the_operating_point(
         (raw(boxes=(box(values={"diameter": 31.0}),)), Urgency.HIGH, "large (Diameter of a Nodule 31.0 mm, from 30)"),
         (raw(boxes=(box(0.4, values={"diameter": 31.0}),)), Urgency.ROUTINE, ""),
         (raw(boxes=(box(classes={"kind": (0.05, 0.95)}),)), Urgency.HIGH, "subsolid (Kind: ground glass)"),
+        # Just beside what they are judged by.
+        (raw(chances={"effusion": 0.1, "pneumothorax": 0.8996}), Urgency.ROUTINE, ""),
+        (raw(chances={"effusion": 0.1, "pneumothorax": 0.90004}), Urgency.STAT, "air (Pneumothorax 0.90004, from 0.9)"),
+        (raw(boxes=(box(0.9499999),)), Urgency.ROUTINE, ""),
+        (raw(boxes=(box(0.9504),)), Urgency.HIGH, "sure (Nodule 0.9504, from 0.95)"),
+        (raw(boxes=(box(values={"diameter": 29.96}),)), Urgency.ROUTINE, ""),
+        (raw(boxes=(box(values={"diameter": 30.04}),)), Urgency.HIGH, "large (Diameter of a Nodule 30.04 mm, from 30)"),
     ],
 )
 def test_policy_lines_read_conditions_detections_measurements_and_grades(

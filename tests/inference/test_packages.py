@@ -120,24 +120,33 @@ def test_an_unknown_algorithm_is_a_fault_of_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "presence", "urgency"),
+    ("value", "presence", "urgency", "shown"),
     [
-        (0.0, Presence.ABSENT, Urgency.ROUTINE),
-        (4.94, Presence.ABSENT, Urgency.ROUTINE),
-        (4.96, Presence.UNDETERMINED, Urgency.ROUTINE),  # shown as 5.0
-        (9.9, Presence.UNDETERMINED, Urgency.ROUTINE),
-        (10.0, Presence.PRESENT, Urgency.ROUTINE),
-        (20.0, Presence.PRESENT, Urgency.HIGH),
-        (50.0, Presence.PRESENT, Urgency.STAT),
+        (0.0, Presence.ABSENT, Urgency.ROUTINE, "0.0"),
+        (4.94, Presence.ABSENT, Urgency.ROUTINE, "4.9"),
+        (4.96, Presence.ABSENT, Urgency.ROUTINE, "4.96"),
+        (4.999, Presence.ABSENT, Urgency.ROUTINE, "4.999"),
+        (5.0, Presence.UNDETERMINED, Urgency.ROUTINE, "5.0"),
+        (5.04, Presence.UNDETERMINED, Urgency.ROUTINE, "5.04"),
+        (9.98, Presence.UNDETERMINED, Urgency.ROUTINE, "9.98"),
+        (10.0, Presence.PRESENT, Urgency.ROUTINE, "10.0"),
+        (19.97, Presence.PRESENT, Urgency.ROUTINE, "19.97"),
+        (20.0, Presence.PRESENT, Urgency.HIGH, "20.0"),
+        (20.01, Presence.PRESENT, Urgency.HIGH, "20.01"),
+        (49.96, Presence.PRESENT, Urgency.HIGH, "49.96"),
+        (50.0, Presence.PRESENT, Urgency.STAT, "50.0"),
     ],
 )
-def test_what_the_reader_sees_is_what_decides(
-    manifest: Manifest, value: float, presence: Presence, urgency: Urgency
+def test_all_digits_decide_and_as_many_are_shown_as_it_takes(
+    manifest: Manifest, value: float, presence: Presence, urgency: Urgency, shown: str
 ) -> None:
     said = answer(manifest, Raw(values={"share": value}))
     assert (said.findings[0].presence, said.urgency) == (presence, urgency)
-    assert f"{value:.1f} %" in said.findings[0].text
+    assert f" {shown} %" in said.findings[0].text
     assert bool(said.urgency_reason) == (urgency is not Urgency.ROUTINE)
+    assert urgency is Urgency.ROUTINE or f" {shown} %" in said.urgency_reason
+    [measured] = [*said.measurements, *(one for segment in said.segments for one in segment.measurements)]
+    assert f"{measured.value:.{measured.digits}f}" == shown
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_what_a_probability_is_judged_by_is_what_is_said_of_it(value: float, lim
     said = figures.chance(judged, 2, limit)
     assert (judged == 0, judged == 1) == (value == 0, value == 1)
     assert abs(judged - value) <= 0.0005
+    assert side(Decimal(judged), Decimal(limit)) == side(Decimal(value), Decimal(limit))
     assert can_be(said, judged)
     if said[0] not in "<>":
         assert (Decimal(said) >= Decimal(repr(limit))) == (judged >= limit)

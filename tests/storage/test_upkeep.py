@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from storage import upkeep
+import pytest
+from sqlalchemy import select, text
+
+from storage import upkeep, views
 from storage.facts.arrival import AVAILABLE, Arrival, Notice, NoticeKind
+from storage.facts.errors import Transient
+from storage.facts.prediction import Array, DerivedImage, Heatmap, Mask, Shown
 from storage.facts.study import Instance
 from storage.ledger import Ledger, Transaction
+from storage.tables import InstanceRow
 from tests.storage.predicting import CT, prediction_of
 
 OLD, NEW = 1000.0, 5000.0  #: when an object came; between them lies what is kept
@@ -203,3 +213,178 @@ def test_notices_of_a_study_go_with_it_and_old_ones_of_no_study_too(ledger: Ledg
     assert left == list(range(0, 120, 2))
     with ledger.begin_reading() as tx:
         assert not any(tx.sources.state_of(f"1.3.{number}") for number in range(120))
+
+
+#: Removes what is due two rows at a time, and is killed after so many transactions.
+KILLED = """
+import os, signal, sys, types
+from pathlib import Path
+from storage import upkeep
+from storage.ledger import Ledger
+
+left = int(sys.argv[3])
+
+def sleep(_seconds):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+upkeep._ROWS = 2
+upkeep.time = types.SimpleNamespace(sleep=sleep, time=upkeep.time.time)
+upkeep.retain(Ledger(Path(sys.argv[1]), sys.argv[2]), "killed", upkeep.Horizon(before=float(sys.argv[4])))
+"""
+
+
+def killed_while_removing(ledger: Ledger, slices: int) -> None:
+    """A study of seven objects is due, and the process that removes it dies after so many slices."""
+    for number in range(1, 8):
+        place(ledger, "1.2.1", number)
+        with ledger.begin("test") as tx:
+            enter(tx, "1.2.1", OLD, number)
+    with ledger.begin("test") as tx:
+        tx.studies.complete("1.2.1.1", {})
+        tx.sources.notice(
+            Notice(sop_instance_uid="1.3.1", kind=NoticeKind.IAN, state=AVAILABLE, peer="PACS", study_uid="1.2.1",
+                   objects={f"1.2.1.1.{number}": "1.2.1.1" for number in range(1, 8)})
+        )  # fmt: skip
+    given = [str(ledger.data), ledger.url, str(slices + 1), str(time.time() + 60)]
+    done = subprocess.run([sys.executable, "-c", KILLED, *given], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def rows(ledger: Ledger) -> list[str]:
+    with ledger.read() as session:
+        return sorted(session.scalars(select(InstanceRow.sop_instance_uid)))
+
+
+def said(ledger: Ledger) -> list[int]:
+    """How many objects the trail says were removed, each time."""
+    with ledger.read() as session:
+        return [row.details["instances"] for row in views.trail(session, "1.2.1") if row.action == "files removed"]
+
+
+@pytest.mark.parametrize("slices", [1, 4, 6])
+def test_a_large_study_whose_removal_was_killed_is_removed_by_the_next_round(ledger: Ledger, slices: int) -> None:
+    killed_while_removing(ledger, slices)
+    with ledger.begin_reading() as tx:
+        evidence, open_ = tx.studies.evidence("1.2.1.1"), tx.studies.undecided()
+        holding, stated = tx.sources.holding(["1.2.1"])["1.2.1"], tx.sources.state_of("1.3.1")
+
+    assert len(rows(ledger)) == {1: 7, 4: 5, 6: 1}[slices]  # the notice goes first, with the objects that it names
+    assert said(ledger) == []
+    assert evidence is not None
+    assert (evidence.series.instances, evidence.complete_instances, open_) == (0, 0, ())  # its files are gone
+    assert holding.removed
+    assert stated in ("CANCELED", None)
+
+    freed = upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE))
+
+    assert (rows(ledger), said(ledger)) == ([], [7])
+    assert (freed.studies, freed.bytes) == (1, 28)
+    assert not list(ledger.data.glob("instances/*"))
+    assert not list(ledger.data.glob("removing/*"))
+    assert upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE)).studies == 0
+    assert said(ledger) == [7]
+    with ledger.begin_reading() as tx:
+        assert tx.sources.state_of("1.3.1") is None
+    assert ledger.verify().faults == ()
+
+
+def test_an_object_that_comes_again_while_its_study_is_removed_is_new(ledger: Ledger) -> None:
+    """What is left of its series has no files any more: nothing may be made of it, and it must not go with it."""
+    killed_while_removing(ledger, 5)
+    last = rows(ledger)[-1]
+    again = place(ledger, "1.2.1", int(last.rpartition(".")[2]))
+
+    with ledger.begin("index") as tx:
+        enter(tx, "1.2.1", NEW, int(last.rpartition(".")[2]))
+        seen = tx.studies.evidence("1.2.1.1")
+
+    assert (rows(ledger), said(ledger)) == ([last], [7])
+    assert seen is not None
+    assert (seen.series.instances, seen.last_at) == (1, NEW)
+    upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE))
+    assert (rows(ledger), again.exists()) == ([last], True)
+
+
+def waits(ledger: Ledger) -> bool:
+    """Whether some transaction waits for another, on PostgreSQL; on SQLite none begins while another writes."""
+    with ledger.read() as session:
+        if session.get_bind().dialect.name != "postgresql":
+            return True
+        return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+
+@pytest.mark.parametrize("most", [100, 2], ids=["at once", "in slices"])
+@pytest.mark.parametrize("number", [3, 8], ids=["again", "anew"])
+def test_an_object_that_is_entered_while_a_removal_begins_stays(ledger: Ledger, number: int, most: int) -> None:
+    """The other transaction has seen what the first removes, and waits for it."""
+    for n in range(1, 8):
+        with ledger.begin("test") as tx:
+            enter(tx, "1.2.1", OLD, n)
+    tries: list[str] = []
+
+    def record() -> None:
+        while True:
+            try:
+                with ledger.begin("index") as tx:
+                    enter(tx, "1.2.1", NEW, number)
+            except Transient:
+                tries.append("overtaken")
+                continue
+            return
+
+    entering = threading.Thread(target=record)
+    with ledger.begin("retention") as tx:
+        tx.studies.hold("1.2.1")
+        entering.start()
+        while not waits(ledger):
+            time.sleep(0.01)
+        tx.studies.begin_removal("1.2.1")
+        more = tx.studies.remove_some("1.2.1", most)
+    entering.join()
+    while more:
+        with ledger.begin("retention") as tx:
+            more = tx.studies.remove_some("1.2.1", most)
+
+    assert (rows(ledger), said(ledger)) == ([f"1.2.1.1.{number}"], [7])
+    assert len(tries) <= 1
+
+
+def test_no_file_of_a_half_removed_study_is_put_back(ledger: Ledger) -> None:
+    killed_while_removing(ledger, 5)
+    left = rows(ledger)
+
+    upkeep._settle_all(ledger)
+
+    assert rows(ledger) == left
+    assert not list(ledger.data.glob("instances/*"))
+
+
+def test_masks_of_overlapping_segments_and_maps_go_with_their_study(ledger: Ledger) -> None:
+    first, over, heat, made = (aged(ledger, data) for data in (b"first", b"over", b"heat", b"made"))
+    study(ledger, "1.2.1", OLD)
+    shape = {"shape": (1, 2, 2), "dtype": "int16"}
+    code = prediction_of("1.2.1").algorithm.family
+    with ledger.begin("test") as tx:
+        known = prediction_of("1.2.1", first)
+        assert known.mask is not None
+        prediction = replace(
+            known,
+            mask=Mask(blob=first, shape=(1, 2, 2), frames=known.mask.frames, over=(over,)),
+            heatmaps=(Heatmap(shown=Shown.SALIENCY, label="S", method="M", array=Array(blob=heat, **shape)),),
+            images=(DerivedImage(label="D", method=code, text="T", array=Array(blob=made, **shape)),),
+        )
+        tx.predictions.save(prediction)
+    study(ledger, "1.2.2", NEW, over)
+    with ledger.begin_reading() as tx:
+        assert tx.predictions.holders() == {
+            first: {"1.2.1"}, over: {"1.2.1", "1.2.2"}, heat: {"1.2.1"}, made: {"1.2.1"},
+        }  # fmt: skip
+
+    upkeep.retain(ledger, "test", upkeep.Horizon(before=BEFORE))
+
+    assert [ledger.blobs.path(blob).exists() for blob in (first, over, heat, made)] == [False, True, False, False]
+    with ledger.begin_reading() as tx:
+        assert set(tx.predictions.holders()) == {over}

@@ -185,3 +185,58 @@ def test_a_card_of_dashes_and_foreign_words_becomes_a_pdf() -> None:
     drawn = content(pdf_of(card, NOW))
     assert "x >= 3 -> ??" in drawn
     assert "\x96" in drawn  # an en dash in the encoding of the page
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (0.996, 0.951, 0.999, "0.996 (0.95 to 0.999)"),  # 1.00 would be certain
+        (0.004, 0.0004, 0.02, "0.004 (0.0004 to 0.02)"),
+        (1.0, 0.92, 1.0, "1.00 (0.92 to 1.00)"),
+        (0.0, 0.0, 0.08, "0.00 (0.00 to 0.08)"),
+        (0.9, 0.8, 0.954, "0.90 (0.80 to 0.95)"),
+    ],
+)
+def test_a_rate_is_never_said_to_be_all_or_nothing_where_it_is_not(
+    found: Found, value: float, low: float, high: float, said: str
+) -> None:
+    version = copy.deepcopy(found[0])
+    rate = {"value": value, "low": low, "high": high}
+    version.manifest["conditions"][0]["metrics"] = {
+        "data": "here", "cases": 3, "sensitivity": rate, "calibration_error": 0.0002,
+    }  # fmt: skip
+
+    text = "\n".join(lines_of(card_of(version)))
+
+    assert f"sensitivity {said}, calibration error 0.0002; 3 cases: here" in text
+
+
+def test_limits_are_said_with_all_their_digits(found: Found) -> None:
+    version = copy.deepcopy(found[0])
+    version.manifest["conditions"][0] |= {"present_from": 0.00004, "absent_below": 0.0000125}
+    version.manifest["measurements"][0]["plausible"] = [0.0, 1234567.5]
+    version.manifest["urgency"] = [
+        {"condition": "effusion", "at_least": 0.9999995, "level": "high", "reason": "fluid"},
+        {"grade": "density", "classes": ["A", "B"], "level": "stat", "reason": "dense"},
+    ]
+
+    text = "\n".join(lines_of(card_of(version)))
+
+    assert "present from 0.00004, absent below 0.0000125" in text
+    assert "0 to 1234567.5" in text
+    assert "effusion from 0.9999995" in text
+    assert "density is A, B" in text
+
+
+def test_what_takes_hardly_any_time_is_not_said_to_take_none(found: Found) -> None:
+    benchmark = {
+        "digest": "ab", "made": "2026-01-01T00:00:00+00:00", "device": "cpu", "kind": "cpu", "rounds": 3, "source": "x",
+        "shape": [1, 2, 3], "variant": [], "seconds": 0.0004, "runs": [0.0003, 0.0004], "first": 0.00021, "peak": 1,
+        "forward": 0.00004, "ratio": 0.003, "steps": [{"step": "load", "seconds": 0.0001, "share": 0.0004},
+        {"step": "compute", "seconds": 0.4, "share": 0.9996}],
+    }  # fmt: skip
+
+    text = "\n".join(lines_of(benchmark_card(found[0], benchmark)))
+
+    for said in ("0.0004 s (0.0003 to 0.0004)", "0.0002 s", "0.00004 s", "0.003 times", "<0.1%", ">99.9%"):
+        assert said in text

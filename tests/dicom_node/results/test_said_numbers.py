@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
 
-from dicom_node.results import coding, statement
+from dicom_node.results import coding, reading_out, statement
 from dicom_node.results.language import language
 from storage.facts.prediction import Grade, Measurement, Presence, Probability
 from tests import builders
@@ -88,3 +89,32 @@ def test_an_amount_is_never_said_to_be_none(spoken: str, value: float, digits: i
     said = statement.measurement(given_, language(spoken))
     assert value_of(said, finding.DIAMETER.meaning, spoken) > 0
     assert "computed" in statement.measurement(replace(given_, value=float("nan")), language("en"))
+
+
+def test_a_text_that_begins_with_the_same_words_is_not_said_after_them_again() -> None:
+    present = builders.finding(Presence.PRESENT)
+    repeating = replace(present, text=f"{present.condition.meaning} present: it is seen.")
+    other = replace(present, text=f"{present.condition.meaning} was looked for in both lungs.")
+
+    assert statement.finding(repeating, language("en")).count(present.condition.meaning) == 1
+    assert statement.finding(repeating, language("en")).startswith(repeating.text)
+    for said in (statement.finding(other, language("en")), statement.finding(repeating, language("de"))):
+        assert said.count(present.condition.meaning) == 2, "another statement, or in another language"
+
+
+def test_a_source_that_ends_with_a_full_stop_ends_the_sentence_once() -> None:
+    given = replace(builders.finding(Presence.PRESENT, probability=0.7, threshold=0.5), threshold_source="Trial at X.")
+
+    assert "Trial at X.)." not in statement.finding(given, language("en"))
+    assert "Trial at X" in statement.finding(given, language("en"))
+
+
+def test_a_text_with_line_breaks_of_its_own_is_read_out_in_one_flow() -> None:
+    item, name = Dataset(), Dataset()
+    name.CodeValue, name.CodingSchemeDesignator, name.CodeMeaning = "121106", "DCM", "Comment"
+    item.ConceptNameCodeSequence, item.RelationshipType = [name], "CONTAINS"
+    item.ValueType, item.TextValue = "TEXT", "The step\r\nbetween slices is\r\n\r\n170 mm."
+    report = Dataset()
+    report.ValueType, report.ContentSequence = "CONTAINER", [item]
+
+    assert "The step between slices is 170 mm." in "\n".join(reading_out.lines(report))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Table, Text, case, delete, func, insert, select, update
+from sqlalchemy import Table, Text, func, insert, select, update
 from sqlalchemy import cast as cast_to
 from sqlalchemy.orm import Session
 
@@ -14,15 +14,15 @@ from storage.audit import Trail
 from storage.facts.arrival import Arrival, Evidence
 from storage.facts.study import Header, Instance, Series
 from storage.facts.task import Kind, State
+from storage.studies.removal import LOOKUP, Removals, stays
 from storage.tables import AssociationRow, AssociationSeriesRow, InstanceRow, SeriesRow, TaskRow, VariantRow
 
-LOOKUP = 500  #: UIDs in one question
 AHEAD = 60.0  #: seconds: what lies less ahead of the clock is left alone
 _TICK = 1e-6  #: seconds; the least that times of today differ by as floats is a quarter of it
 _INSTANCES = cast("Table", InstanceRow.__table__)  # inserted past the mapper: a tenth less of all that an object costs
 
 
-class Studies:
+class Studies(Removals):
     """Appends and questions, inside one transaction."""
 
     def __init__(self, session: Session, trail: Trail) -> None:
@@ -62,7 +62,9 @@ class Studies:
         """Enter stored instances. Returns, for each SOP Instance UID, ``new``, ``known`` or ``variant``.
 
         What is there already is looked up once for all of them: a question for each costs a millisecond an object.
+        What of it is being removed is removed first: it comes anew. Raises Transient where a removal came between.
         """
+        self._make_way(arrivals)
         known = self._known(arrivals)
         series = self._series_rows(arrivals)
         now = time.time()
@@ -97,6 +99,7 @@ class Studies:
                 self._record_variant(arrival)
         self._session.flush()
         self._audit(arrivals, fates)
+        self._stand_firm(series, again)
         return fates
 
     def _known(self, arrivals: Sequence[Arrival]) -> dict[str, str]:
@@ -237,77 +240,19 @@ class Studies:
         row = self._session.get(SeriesRow, series_uid)
         return None if row is None else self._series(row)
 
-    def quiet_outside(
-        self, before: float, after: float, open_states: Iterable[State], study_uid: str = ""
-    ) -> tuple[str, ...]:
-        """Studies that still have files, got nothing new between these times, and have no task in one of those states.
-
-        All of them, or the one named if it is such a study.
-        """
-        busy = select(TaskRow.study_uid).where(
-            TaskRow.state.in_([state.value for state in open_states]), TaskRow.study_uid.is_not(None)
-        )
-        query = (
-            select(SeriesRow.study_uid)
-            .join(InstanceRow, InstanceRow.series_uid == SeriesRow.series_uid)
-            .where(SeriesRow.study_uid.not_in(busy))
-            .group_by(SeriesRow.study_uid)
-            .having(func.count(case((SeriesRow.last_at.between(before, after), 1))) == 0)
-        )
-        if study_uid:
-            query = query.where(SeriesRow.study_uid == study_uid)
-        return tuple(self._session.scalars(query))
-
-    def strays(self, study_uid: str) -> set[str]:
-        """Where received files of a study lie outside its folder, relative to the data folder.
-
-        An object may come under two studies, and a series too: what differs lies where its own bytes say.
-        """
-        mine = InstanceRow.series_uid.in_(select(SeriesRow.series_uid).where(SeriesRow.study_uid == study_uid))
-        folder = f"instances/{study_uid}/"
-        instances = select(InstanceRow.path).where(mine, ~InstanceRow.path.startswith(folder, autoescape=True))
-        variants = (
-            select(VariantRow.path)
-            .join(InstanceRow, InstanceRow.sop_instance_uid == VariantRow.sop_instance_uid)
-            .where(mine, ~VariantRow.path.startswith(folder, autoescape=True))
-        )
-        return {*self._session.scalars(instances), *self._session.scalars(variants)}
-
-    def paths(self, object_uids: Iterable[str]) -> set[str]:
-        """Where the files of those SOP Instance UIDs lie, relative to the data folder."""
-        wanted = list(object_uids)
-        found: set[str] = set()
-        for start in range(0, len(wanted), LOOKUP):
-            some = wanted[start : start + LOOKUP]
-            for table in (InstanceRow, VariantRow):
-                found.update(self._session.scalars(select(table.path).where(table.sop_instance_uid.in_(some))))
-        return found
-
-    def forget_files(self, study_uid: str) -> None:
-        """The received files of a study were removed; its series start anew if they are sent again."""
-        series = list(self._session.scalars(select(SeriesRow).where(SeriesRow.study_uid == study_uid)))
-        uids = [row.series_uid for row in series]
-        instances = select(InstanceRow.sop_instance_uid).where(InstanceRow.series_uid.in_(uids))
-        variants = delete(VariantRow).where(VariantRow.sop_instance_uid.in_(instances))
-        self._session.execute(variants.execution_options(synchronize_session=False))
-        gone = delete(InstanceRow).where(InstanceRow.series_uid.in_(uids)).execution_options(synchronize_session=False)
-        removed = cast("CursorResult[Any]", self._session.execute(gone)).rowcount
-        for row in series:
-            row.complete_instances = 0
-        self._trail.append("files removed", study=study_uid, instances=removed)
-
     def instances(self, series_uid: str) -> list[Instance]:
         """The instances of a series, in order of arrival."""
         query = (
             select(InstanceRow)
-            .where(InstanceRow.series_uid == series_uid)
+            .where(InstanceRow.series_uid == series_uid, stays(InstanceRow.series_uid))
             .order_by(InstanceRow.received_at, InstanceRow.sop_instance_uid)
         )
         return [_instance(row) for row in self._session.scalars(query)]
 
     def object_uids(self, series_uid: str) -> frozenset[str]:
         """The SOP Instance UIDs of a series."""
-        query = select(InstanceRow.sop_instance_uid).where(InstanceRow.series_uid == series_uid)
+        mine = (InstanceRow.series_uid == series_uid, stays(InstanceRow.series_uid))
+        query = select(InstanceRow.sop_instance_uid).where(*mine)
         return frozenset(self._session.scalars(query))
 
     def undecided(self) -> tuple[str, ...]:
@@ -315,7 +260,8 @@ class Studies:
         number = select(func.count()).where(InstanceRow.series_uid == SeriesRow.series_uid).scalar_subquery()
         key = SeriesRow.series_uid + "/" + cast_to(SeriesRow.revision + 1, Text)
         seen_to = select(TaskRow.id).where(TaskRow.kind == Kind.ASSEMBLE, TaskRow.key == key)
-        query = select(SeriesRow.series_uid).where(number > SeriesRow.complete_instances, ~seen_to.exists())
+        waiting = (number > SeriesRow.complete_instances, ~seen_to.exists(), stays(SeriesRow.series_uid))
+        query = select(SeriesRow.series_uid).where(*waiting)
         return tuple(self._session.scalars(query))
 
     def ahead(self, now: float, most: int) -> tuple[str, ...]:
@@ -346,8 +292,8 @@ class Studies:
         self._session.flush()
 
     def _count(self, series_uid: str) -> int:
-        query = select(func.count()).select_from(InstanceRow).where(InstanceRow.series_uid == series_uid)
-        return self._session.scalar(query) or 0
+        mine = (InstanceRow.series_uid == series_uid, stays(InstanceRow.series_uid))
+        return self._session.scalar(select(func.count()).select_from(InstanceRow).where(*mine)) or 0
 
     def _series(self, row: SeriesRow) -> Series:
         return Series(
