@@ -68,12 +68,18 @@ class Node:
         self._index = Supervisor([index_child(path, self._feed)], self._died)
         self._supervisor = Supervisor(_children(config, path), self._died)
 
-    def start(self) -> None:
-        """Pick up what an earlier process left, then open for business."""
+    def start(self, stop: threading.Event) -> None:
+        """Pick up what an earlier process left, then open for business; not when ``stop`` is set meanwhile.
+
+        Raises Misconfigured for a ledger, an address or a certificate that cannot be used.
+        """
+        (self._config.node.data / "run" / "ready.json").unlink(missing_ok=True)  # of a node that was killed
         self._incoming.sweep()
         self._feed.start()
         self._index.start()
-        self._await_index()
+        self._await_index(stop)
+        if stop.is_set():
+            return
         self._supervisor.start()
         self.scp.start()
         self.stow.start()
@@ -84,17 +90,17 @@ class Node:
             {"pid": os.getpid(), "port": self.scp.port, "stow": self.stow.port, "streaming": self.scp.streaming},
         )
 
-    def _await_index(self) -> None:
+    def _await_index(self, stop: threading.Event) -> None:
         """Have the ledger ready before anybody works on it; receiving can do without. Raises Misconfigured."""
         began = Began(ae_title=self._config.node.ae_title)
         waiting = threading.Thread(target=self._feed.ask, args=(began, START_SECONDS), daemon=True)
         waiting.start()
         until = time.monotonic() + START_SECONDS
-        while waiting.is_alive() and time.monotonic() < until:
+        while waiting.is_alive() and time.monotonic() < until and not stop.is_set():
             waiting.join(0.05)
             if self._index.hopeless:
                 raise Misconfigured("the ledger cannot be used: what is wrong with it was said above")
-        if waiting.is_alive():
+        if waiting.is_alive() and not stop.is_set():
             log.error("the ledger does not answer: objects are received all the same, and entered once it does")
 
     def stop(self) -> None:
@@ -136,7 +142,7 @@ def serve(config: NodeConfig, path: Path) -> None:
         signal.signal(number, lambda *_: stop.set())
     node = Node(config, path)
     try:
-        node.start()
+        node.start(stop)
         while not stop.wait(1.0):
             pass
     finally:

@@ -20,10 +20,13 @@ def _ae_title(value: str) -> str:
 
 def _network(value: str) -> str:
     try:
-        ipaddress.ip_network(value, strict=False)
+        network = ipaddress.ip_network(value, strict=False)
     except ValueError as error:
         raise ValueError(f"{value!r} is neither an IP address nor a network such as 10.1.0.0/16") from error
-    return value
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < 96:
+        return value
+    return f"{mapped}/{network.prefixlen - 96}"  # as callers are compared: a socket for both families shows them so
 
 
 def _uid(value: str) -> str:

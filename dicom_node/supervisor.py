@@ -85,6 +85,15 @@ class Supervisor:
         child.started = time.monotonic()
         log.info("%s runs as process %d", child.name, child.process.pid)
 
+    def _spawn_again(self, child: Child) -> None:
+        """Where the machine has no process or descriptor left, the other children must be tended all the same."""
+        try:
+            self._spawn(child)
+        except OSError as error:
+            child.pause = min(child.pause * 2, LONGEST_PAUSE)
+            child.again = time.monotonic() + child.pause
+            log.error("%s cannot be started (%s): tried again in %.1f s", child.name, error.strerror, child.pause)
+
     def _run(self) -> None:
         while not self._stop.wait(0.1):
             for child in self._children:
@@ -94,7 +103,7 @@ class Supervisor:
         now = time.monotonic()
         if child.process is None:
             if not child.hopeless and now >= child.again:
-                self._spawn(child)
+                self._spawn_again(child)
             return
         code = child.process.poll()
         if code is None:

@@ -64,7 +64,7 @@ class Gathering:
     def __init__(self, config: NodeConfig, ledger: Ledger, expect: Expect) -> None:
         receive = config.receive
         self.ledger, self._expect, self.called_ae = ledger, expect, config.node.ae_title
-        self.limits = Limits(receive)
+        self._receive, self._limits = receive, dict[PeerSection, Limits]()
         self.incoming = Incoming(
             config.node.data,
             durable=receive.durability == "fdatasync",
@@ -104,7 +104,8 @@ class Gathering:
         )
         with self._lock:
             left, self._left = self._left, []
-        visit = Visit(self, peer, origin, left)
+            limits = self._limits.setdefault(peer, Limits(self._receive.model_copy(update={"peers": (peer,)})))
+        visit = Visit(self, peer, limits, origin, left)
         ending = "aborted"
         try:
             yield visit
@@ -120,10 +121,12 @@ class Visit:
 
     is_behind = False
 
-    def __init__(self, gathering: Gathering, peer: PeerSection, origin: Origin, left: Sequence[Event]) -> None:
+    def __init__(
+        self, gathering: Gathering, peer: PeerSection, limits: Limits, origin: Origin, left: Sequence[Event]
+    ) -> None:
         self._peer, self._origin = peer, origin
         self._desk = FrontDesk(gathering.incoming, self)
-        self._desk.limits = gathering.limits
+        self._desk.limits = limits
         self._index = gathering.index()
         self._events: list[Event] = [*left, Opened(origin=origin, at=time.time())]
         self._entered_at = 0.0

@@ -98,7 +98,7 @@ class FrontDesk:
 
     def begin(self, request: Request) -> Intake:
         """See Desk."""
-        allowance = self.limits.of(request.origin.calling_ae)
+        allowance = self.limits.of(request.origin.calling_ae, request.origin.address)
         intake = Intake(request, self._books.tell, self.counters, allowance)
         over = allowance.refusal() if allowance is not None else None
         never = allowance.forbids(request.sop_class_uid, request.transfer_syntax) if allowance is not None else None
@@ -121,7 +121,7 @@ class Intake:
     At its end comes ``close``, and after the answer ``tell``; or ``finish``, which does both.
     """
 
-    __slots__ = ("_allowance", "_counters", "_request", "_sink", "_status", "_tell")
+    __slots__ = ("_allowance", "_counters", "_request", "_sink", "_spent", "_status", "_tell")
 
     def __init__(
         self,
@@ -133,6 +133,7 @@ class Intake:
         self._request, self._tell, self._counters, self._allowance = request, tell, counters, allowance
         self._sink: Sink | None = None
         self._status: Status | None = None
+        self._spent = 0  # bytes of the peer's allowance; what is not kept is given back
 
     @property
     def may_pause(self) -> bool:
@@ -157,7 +158,9 @@ class Intake:
     def write(self, pieces: Sequence[memoryview]) -> None:
         """Take bytes of the data set; those of an object that is refused already are let go."""
         if self._allowance is not None:
-            self._allowance.spend(sum(map(len, pieces)))
+            size = sum(map(len, pieces))
+            self._spent += size
+            self._allowance.spend(size)
         if self._sink is None:
             return
         try:
@@ -181,6 +184,7 @@ class Intake:
         """Tell the index what became of the object. The sender need not wait for it: a restart would find the file."""
         if self._sink is None:
             assert self._status is not None
+            self._give_back()
             self._note(self._status)
             return
         landed = self._sink.landed()
@@ -196,6 +200,7 @@ class Intake:
 
     def abort(self) -> None:
         """The sender went away in the middle: nothing is kept."""
+        self._give_back()
         if self._sink is not None:
             self._sink.abort()
             self._sink = None
@@ -203,6 +208,11 @@ class Intake:
     def refuse(self, code: int, comment: str) -> None:
         """Turn the object away; its bytes are still read off the wire."""
         self._status = Status(code=code, comment=comment[:64])
+
+    def _give_back(self) -> None:
+        if self._allowance is not None:
+            self._allowance.give_back(self._spent)
+        self._spent = 0
 
     def _fail(self, error: NodeError) -> None:
         self._sink = None

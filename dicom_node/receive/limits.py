@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from dicom_node.config import ReceiveSection
 from dicom_node.peers import PeerSection
+from dicom_node.receive.policy import section_of
 
 DAY = 86400.0
 BURST_SECONDS = 1.0  #: of its rate that a peer may send at once after a pause
@@ -64,6 +65,11 @@ class Allowance:
         if wait > 0:
             self._pause(min(wait, LONGEST_PAUSE))
 
+    def give_back(self, size: int) -> None:
+        """So many bytes were not kept after all: they leave the quota untouched; the rate was paid."""
+        with self._lock:
+            self._today = max(self._today - size, 0)
+
     def _turn_page(self) -> None:
         day = int(self._now() // DAY)
         if day != self._day:
@@ -71,11 +77,17 @@ class Allowance:
 
 
 class Limits:
-    """The allowances of the peers that are configured, by AE title."""
+    """The allowances of the peers that are configured, by AE title and address."""
 
     def __init__(self, receive: ReceiveSection) -> None:
-        self._allowances = {peer.ae_title: Allowance(peer) for peer in receive.peers}
+        self._allowances: dict[str, list[Allowance]] = {}
+        for peer in receive.peers:
+            self._allowances.setdefault(peer.ae_title, []).append(Allowance(peer))
 
-    def of(self, calling_ae: str) -> Allowance | None:
-        """What is allowed to a peer; None for one that is not configured."""
-        return self._allowances.get(calling_ae)
+    def of(self, calling_ae: str, address: str = "") -> Allowance | None:
+        """What is allowed to a peer that calls from there (see ``section_of``); None for one that is not configured."""
+        named = self._allowances.get(calling_ae)
+        if named is None or len(named) == 1 or not address:
+            return named[0] if named else None
+        section = section_of(calling_ae, address, [one.peer for one in named])
+        return next(one for one in named if one.peer is section)

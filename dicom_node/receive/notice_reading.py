@@ -93,7 +93,8 @@ def _workitem(event: Noticed, before: str | None, dataset: Dataset) -> Notice:
         raise Refused(status, "it was never created here, so what its input is, is not known")
     if not event.created and event.sop_class_uid == UPS_PUSH:
         _check_update(dataset, before)
-    state = CANCELED if step == CANCELED else readiness or before or ""
+    # An earlier report may come late: a cancelled step stays cancelled.
+    state = CANCELED if CANCELED in (step, before) else readiness or before or ""
     if state not in (READY, INCOMPLETE, UNAVAILABLE, CANCELED):
         raise Refused(INVALID_VALUE, "its Input Readiness State is none of READY, INCOMPLETE, UNAVAILABLE")
     wholes = frozenset(uid for uid, place in named.items() if uid == place)

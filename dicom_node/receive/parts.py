@@ -22,7 +22,13 @@ from dicom_node.unreadable import UNREADABLE
 from storage.facts.errors import Rejected
 
 META_BYTES = 64 * 1024  #: longest preamble with file meta information that is read
+BEFORE_BYTES = 64 * 1024  #: longest text before the first boundary, which RFC 2046 has ignored
 MOST_PARTS = 50_000
+
+_REASONS = {
+    CANNOT_UNDERSTAND: "a part is no DICOM file (PS3.10 7.1)",
+    DOES_NOT_MATCH: "the object is of another study than the request",
+}
 
 
 class BadBody(Rejected):
@@ -45,6 +51,8 @@ class Parts:
         self._desk, self._origin, self._study = desk, origin, study_uid
         self.stored: list[Stored] = []
         self._ended = False
+        self._delimiter = b"\r\n--" + boundary
+        self._before: bytearray | None = bytearray(b"\r\n")  # None once the first boundary was found
         self._field, self._value, self._type = bytearray(), bytearray(), ""
         self._part: _Part | None = None
         try:
@@ -61,6 +69,14 @@ class Parts:
 
     def write(self, data: bytes) -> None:
         """Take bytes of the body. Raises BadBody; call ``abort`` then."""
+        if self._before is not None:
+            self._before += data
+            at = self._before.find(self._delimiter)
+            if (len(self._before) if at < 0 else at) > BEFORE_BYTES:
+                raise BadBody("it does not begin with its boundary")
+            if at < 0:
+                return
+            data, self._before = bytes(self._before[at + 2 :]), None
         try:
             self._parser.write(data)
         except FormParserError as error:
@@ -141,8 +157,11 @@ class _Part:
     def close(self) -> Stored:
         if self._status is None and self._request is not None and self._intake is None:
             self._open(whole=True)
-        if self._status is None:
-            self._status = CANNOT_UNDERSTAND if self._intake is None else self._intake.finish().code
+        if self._intake is not None:
+            self._status = self._intake.finish().code
+        else:
+            self._status = self._status or CANNOT_UNDERSTAND
+            self._turn_away(self._status)
         request = self._request
         return Stored(
             sop_class_uid=request.sop_class_uid if request else "",
@@ -154,6 +173,16 @@ class _Part:
         if self._intake is not None:
             self._intake.abort()
             self._intake = None
+
+    def _turn_away(self, status: int) -> None:
+        """Have it noted, as any object that is refused."""
+        nameless = Request(
+            origin=self._origin, sop_class_uid="", sop_instance_uid="", abstract_syntax="", transfer_syntax=""
+        )
+        intake = self._begin(self._request or nameless)
+        intake.abort()
+        intake.refuse(status, _REASONS[status])
+        intake.finish()
 
     def _read_meta(self) -> None:
         """Take the file meta information off what is held, as soon as it is whole (PS3.10 7.1)."""
@@ -178,7 +207,7 @@ class _Part:
             syntax = str(found.TransferSyntaxUID)
         except UNREADABLE:
             return None
-        if not UID.fullmatch(syntax):
+        if not all(map(UID.fullmatch, (sop_class, instance, syntax))):
             return None
         return Request(
             origin=self._origin,

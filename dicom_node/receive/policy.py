@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dicom_node.config import ReceiveSection
+from dicom_node.peers import PeerSection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,17 @@ def admit(caller: Caller, own_titles: Collection[str], receive: ReceiveSection) 
         result=1, source=1, reason=3,
         why=f"{calling!r} shows no certificate with a name of its certificate_names in receive.peers",
     )  # fmt: skip
+
+
+def section_of(calling: str, address: str, peers: Sequence[PeerSection]) -> PeerSection | None:
+    """Whose limits hold for a caller: of several peers with its AE title, the first that its address belongs to.
+
+    Without such an address it is the first of that title, so that a limit is never lost; None for a strange title.
+    """
+    named = [peer for peer in peers if peer.ae_title == calling]
+    if len(named) < 2:
+        return named[0] if named else None
+    return next((peer for peer in named if _is_from(address, peer.addresses)), named[0])
 
 
 def _bears(names: frozenset[str], wanted: tuple[str, ...]) -> bool:

@@ -29,7 +29,7 @@ from dicom_node.receive.landing import Origin
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.notices import NoticeDesk
 from dicom_node.receive.plain import Bounds, Collected
-from dicom_node.receive.policy import Caller, Refusal, admit
+from dicom_node.receive.policy import Caller, Refusal, admit, section_of
 from dicom_node.receive.reception import origin_of
 from dicom_node.receive.refusals import Refusals
 from dicom_node.receive.tls import Credentials, names_of
@@ -38,9 +38,13 @@ from storage.facts.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 
+LEAVING_SECONDS = 1.5  #: for which a caller that finds no place waits; the end of a lost connection takes 1 s
 SPARE = 64  #: connections beyond the associations allowed, so that the surplus is told why it is refused
 
 M_ARENA_MAX = -8  #: malloc.h of glibc
+
+#: What a caller is told of whom the node could not decide: a temporary fault (PS3.8 Table 9-21).
+UNDECIDED = Refusal(result=2, source=1, reason=1, why="")
 
 #: Called with an N-EVENT-REPORT's event type and data set; returns the DIMSE status.
 OnReport = Callable[[int, Any], int]
@@ -53,16 +57,16 @@ class Scp:
         self, config: NodeConfig, desk: FrontDesk, feed: Feed, on_report: OnReport, *, streaming: bool = True
     ) -> None:
         self._config, self._desk, self._feed, self._on_report = config, desk, feed, on_report
-        self._open: dict[str, tuple[str, Association]] = {}  # by name: calling AE title, association
-        self._lock = threading.Lock()
+        self._open: dict[str, tuple[PeerSection | None, Association]] = {}  # by name
+        self._lock = threading.Condition()  # of ``_open``; told whenever a place becomes free
         self._servers: list[AssociationServer] = []
         self._refusals = Refusals(feed.tell, desk.counters)
         self._contexts = stream.SharedContexts(contexts.accepted())
         self._notices = NoticeDesk(feed.ask)
-        self._peers = {peer.ae_title: peer for peer in config.receive.peers}
-        self._offers: dict[str, stream.SharedContexts] = {}  #: of peers that may not send everything
+        self._offers: dict[PeerSection, stream.SharedContexts] = {}  #: of peers that may not send everything
         desk.limits = Limits(config.receive)
         self.streaming = streaming and not stream.fits()
+        self._stopping = False
 
     @property
     def port(self) -> int:
@@ -101,7 +105,7 @@ class Scp:
                 (node.bind, port),
                 contexts=self._contexts,
                 evt_handlers=self._handlers(),
-                server_class=stream.StreamServer if self.streaming else AssociationServer,
+                server_class=stream.StreamServer,
                 request_handler=stream.StreamHandler if self.streaming else None,
             )
         except OSError as error:
@@ -109,10 +113,8 @@ class Scp:
                 f"cannot listen on {node.bind}:{port}: {error.strerror}. Is another node running? "
                 "Change node.port or tls.port, or stop what uses it"
             ) from error
-        if isinstance(server, stream.StreamServer):
-            self._prepare(server, credentials)
-        elif credentials is not None:
-            server.ssl_context = credentials()
+        assert isinstance(server, stream.StreamServer)
+        self._prepare(server, credentials)
         ae._servers.append(server)  # type: ignore[arg-type]  # shutdown() removes it again
         self._servers.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
@@ -150,6 +152,8 @@ class Scp:
         for server in self._servers:
             server.shutdown()
         with self._lock:
+            self._stopping = True
+            self._lock.notify_all()
             remaining = [assoc for _, assoc in self._open.values()]
         for assoc in remaining:
             assoc.abort()
@@ -178,6 +182,19 @@ class Scp:
 
     def _requested(self, event: evt.Event) -> None:
         assoc = event.assoc
+        refusal: Refusal | None = UNDECIDED
+        try:
+            decided = self._decide(assoc)
+            if decided is not None:
+                self._refusals.note("association refused", origin_of(assoc), decided.why)
+            refusal = decided
+        finally:
+            if refusal is not None:  # also after an error: pynetdicom would log it and accept
+                ACSE(assoc).send_reject(refusal.result, refusal.source, refusal.reason)
+                assoc.is_rejected = True
+                assoc.kill()
+
+    def _decide(self, assoc: Association) -> Refusal | None:
         primitive: Any = assoc.requestor.primitive
         caller = Caller(
             calling=str(primitive.calling_ae_title).strip(),
@@ -185,43 +202,42 @@ class Scp:
             address=str(assoc.requestor.address),
             names=names_of(_certificate(assoc)),
         )
-        refusal = self._admit(assoc, caller)
-        if refusal is None:
-            self._narrow(assoc, caller.calling)
-            return
-        self._refusals.note("association refused", origin_of(assoc), refusal.why)
-        ACSE(assoc).send_reject(refusal.result, refusal.source, refusal.reason)
-        assoc.is_rejected = True
-        assoc.kill()
-
-    def _admit(self, assoc: Association, caller: Caller) -> Refusal | None:
-        settings = self._config.receive
-        refusal = admit(caller, own_titles(self._config), settings)
+        refusal = admit(caller, own_titles(self._config), self._config.receive)
         if refusal is not None:
             return refusal
-        peer = self._peers.get(caller.calling)
+        peer = section_of(caller.calling, caller.address, self._config.receive.peers)
+        refusal = self._find_room(assoc, peer)
+        if refusal is None and peer is not None:
+            self._narrow(assoc, peer)
+        return refusal
+
+    def _find_room(self, assoc: Association, peer: PeerSection | None) -> Refusal | None:
+        """Have a place for it. One that is being left is waited for: a peer may call again before its end is seen."""
+        most, until = self._config.receive.maximum_associations, time.monotonic() + LEAVING_SECONDS
         self._give_back()
         with self._lock:
-            mine = sum(calling == caller.calling for calling, _ in self._open.values())
-            why = _crowded(len(self._open), mine, settings.maximum_associations, peer)
-            if why:
-                return Refusal(result=2, source=3, reason=2, why=why)
-            self._open[assoc.name] = (caller.calling, assoc)
-        return None
+            while True:
+                mine = sum(other is peer for other, _ in self._open.values())
+                why = _crowded(len(self._open), mine, most, peer)
+                if why is None and not self._stopping:
+                    self._open[assoc.name] = (peer, assoc)
+                    return None
+                if self._stopping or not self._lock.wait(until - time.monotonic()):
+                    why = why or "the node stops"
+                    return Refusal(result=2, source=3, reason=2, why=why)
 
-    def _narrow(self, assoc: Association, calling: str) -> None:
+    def _narrow(self, assoc: Association, peer: PeerSection) -> None:
         """Offer a peer with a list of SOP classes or transfer syntaxes no other storage."""
-        peer = self._peers.get(calling)
-        if peer is None or not (peer.sop_classes or peer.transfer_syntaxes):
+        if not (peer.sop_classes or peer.transfer_syntaxes):
             return
-        if calling not in self._offers:
-            self._offers[calling] = stream.SharedContexts(contexts.offered(self._contexts, peer))
-        assoc.acceptor.supported_contexts = self._offers[calling]
+        if peer not in self._offers:
+            self._offers[peer] = stream.SharedContexts(contexts.offered(self._contexts, peer))
+        assoc.acceptor.supported_contexts = self._offers[peer]
 
     def _established(self, event: evt.Event) -> None:
         origin = origin_of(event.assoc)
         self._feed.tell(Opened(origin=origin, at=time.time()))
-        peer = self._peers.get(origin.calling_ae)
+        peer = section_of(origin.calling_ae, origin.address, self._config.receive.peers)
         if peer is None:
             return
         refused = {str(c.abstract_syntax) for c in event.assoc.rejected_contexts}
@@ -240,6 +256,7 @@ class Scp:
     def _forget(self, assoc: Association) -> None:
         with self._lock:
             known = self._open.pop(assoc.name, None)
+            self._lock.notify_all()
         if known is not None:
             ending = "released" if assoc.is_released else "aborted"
             self._feed.tell(Closed(association=assoc.name, ending=ending))

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 READ_BYTES = 256 * 1024
 HEADER_BYTES = 64 * 1024  #: longest request line with headers
 LINGER_SECONDS = 2.0  #: for a refused sender to read why, while it still sends
-RETRY_SECONDS = 60  #: what a sender is asked to wait when there is no room
+RETRY = ("Retry-After", "60")  #: seconds that a sender is asked to wait when there is no room
 
 _PATH = re.compile(r"/studies(?:/([0-9.]{1,64}))?/?(?:\?.*)?")
 
@@ -87,7 +87,7 @@ class Stow:
         if not settings.clear:
             self._credentials = Credentials(Files(certificate=tls.certificate, key=tls.key, trusted=tls.trusted))
         try:
-            self._server = socket.create_server((bind, settings.port), backlog=64)
+            self._server = _listening(bind, settings.port)
         except OSError as error:
             raise Misconfigured(
                 f"cannot listen on {bind}:{settings.port}: {error.strerror}. Change stow.port"
@@ -123,9 +123,7 @@ class Stow:
         try:
             link.settimeout(self._config.receive.association_seconds)
             if self._credentials is not None:
-                context = self._credentials()
-                context.verify_mode = ssl.CERT_OPTIONAL  # a token may stand for a certificate
-                link = context.wrap_socket(link, server_side=True)
+                link = self._secured(link, address, self._credentials())
             self._links.add(link)
             _Exchange(self, link, address).run()
         except (OSError, _Gone) as error:
@@ -134,6 +132,15 @@ class Stow:
             self._links.discard(link)
             link.close()
             self._places.release()
+
+    def _secured(self, link: socket.socket, address: str, context: ssl.SSLContext) -> ssl.SSLSocket:
+        """The connection by TLS. Raises _Gone."""
+        context.verify_mode = ssl.CERT_OPTIONAL  # a token may stand for a certificate
+        try:
+            return context.wrap_socket(link, server_side=True)
+        except (OSError, ValueError) as error:
+            self.refused(address, f"no TLS connection ({getattr(error, 'reason', '') or error})")
+            raise _Gone from error
 
     def admit(self, token: str, names: frozenset[str]) -> StowClientSection | None:
         """The client that shows that token and certificate; None for nobody who is known."""
@@ -165,7 +172,7 @@ class Stow:
         try:
             self._room.check_space()
         except DiskFull as error:
-            raise _Refusal(503, str(error), ("Retry-After", str(RETRY_SECONDS))) from error
+            raise _Refusal(503, str(error), RETRY) from error
 
     def refused(self, address: str, why: str) -> None:
         """Count and audit what was turned away."""
@@ -194,6 +201,7 @@ class _Exchange:
     def __init__(self, stow: Stow, link: socket.socket, address: str) -> None:
         self._stow, self._link, self.address = stow, link, address
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
+        self._bare = False  # whether the request at hand has the head of an answer alone
 
     def run(self) -> None:
         """Serve until the sender has no more."""
@@ -205,9 +213,10 @@ class _Exchange:
             request = self._next(until=time.monotonic() + self._stow.head_seconds)
             if not isinstance(request, h11.Request):
                 return False
+            self._bare = request.method == b"HEAD"
             self._link.settimeout(self._stow.patience[0])
             status, body, media = self._handle(request)
-            self._answer(status, body, media)
+            self._answer(status, body, media, *([RETRY] if status == 503 else []))
             self._link.settimeout(self._stow.head_seconds)
         except _Refusal as refusal:
             self._refuse(refusal)
@@ -250,7 +259,7 @@ class _Exchange:
             self._send(h11.InformationalResponse(status_code=100, headers=[]))
         taken, began, checked = 0, time.monotonic(), 0
         seconds, rate = self._stow.patience
-        while not isinstance(event := self._next(), h11.EndOfMessage):
+        while not isinstance(event := self._next(until=time.monotonic() + seconds), h11.EndOfMessage):
             if not isinstance(event, h11.Data):
                 raise _Gone
             taken += len(event.data)
@@ -262,8 +271,11 @@ class _Exchange:
                     raise _Gone
                 began, checked = time.monotonic(), taken
 
-    def _next(self, until: float = float("inf")) -> object:
-        """What comes next of the request, before that monotonic time. Raises _Refusal, _Gone, OSError."""
+    def _next(self, until: float) -> object:
+        """What comes next of the request, before that monotonic time. Raises _Refusal, _Gone, OSError.
+
+        Also in a body: the heads of its chunks and its trailer may come in drops, and are no data.
+        """
         while time.monotonic() < until:
             try:
                 event = self._http.next_event()
@@ -293,13 +305,20 @@ class _Exchange:
             raise _Gone
         head = [("Content-Type", media), ("Content-Length", str(len(body))), *headers]
         self._send(h11.Response(status_code=status, headers=head))
-        self._send(h11.Data(data=body))
+        if not self._bare:
+            self._send(h11.Data(data=body))
         self._send(h11.EndOfMessage())
 
     def _send(self, event: h11.Event) -> None:
         data = self._http.send(event)
         if data:
             self._link.sendall(data)
+
+
+def _listening(bind: str, port: int) -> socket.socket:
+    """A socket for the address; "::" takes callers of either family, as the SCP does. Raises OSError."""
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    return socket.create_server((bind, port), family=family, backlog=64, dualstack_ipv6=bind == "::")
 
 
 def _boundary(content_type: str) -> bytes:

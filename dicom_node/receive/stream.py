@@ -37,6 +37,7 @@ ASSOCIATE_BYTES = 1024 * 1024  #: more than any A-ASSOCIATE-RQ; a length is beli
 STOCK_SECONDS = 0.25  #: after a message that pynetdicom serves, it keeps the link this long
 MESSAGE_BYTES = 4 * 1024 * 1024  #: of a message that is no C-STORE: pynetdicom collects it in memory
 MESSAGES_BYTES = 8 * MESSAGE_BYTES  #: of all such messages that were not served yet
+TITLES_END = 42  #: bytes of an A-ASSOCIATE-RQ up to the end of its AE titles (PS3.8 Table 9-11)
 WAITING = 32  #: connections of one address that have not asked for an association yet
 
 #: What pynetdicom lets out, ending its thread, on a message that is none or comes out of turn.
@@ -104,6 +105,8 @@ class StreamDUL(DULServiceProvider):
             link.pace.begin()
         try:
             link.fill(6)
+            if link.buffer[link.start] == 1:
+                _end_titles(link)
         except Gone:
             self.event_queue.put("Evt17")
             return
@@ -262,6 +265,19 @@ class StreamServer(AssociationServer):
         finally:
             self._shaking.remove(client_address[0])
         self.finish_request(secured, client_address)
+
+
+def _end_titles(link: StreamSocket) -> None:
+    """Let the AE titles of an A-ASSOCIATE-RQ end at a zero byte, as C has it: pynetdicom knows padding by spaces alone.
+
+    Raises Gone.
+    """
+    if int.from_bytes(link.view[link.start + 2 : link.start + 6]) < TITLES_END - 6:
+        return
+    link.fill(TITLES_END)
+    for at in (link.start + 10, link.start + 26):
+        title = bytes(link.view[at : at + 16]).partition(b"\0")[0]
+        link.view[at : at + 16] = title.ljust(16)
 
 
 def unique(name: str) -> str:

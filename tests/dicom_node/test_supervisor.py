@@ -69,6 +69,26 @@ def test_a_child_that_keeps_ending_is_started_ever_more_slowly() -> None:
     assert starts[2] - starts[1] > starts[1] - starts[0]
 
 
+def test_a_child_that_cannot_be_started_now_holds_up_no_other_and_is_tried_again(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.symlink_to(sys.executable)
+    missing = Child(name="missing", command=[str(program), "-c", "import time; time.sleep(60)"])
+    other = Child(name="other", command=python("import time; time.sleep(60)"))
+    deaths: list[int] = []
+    supervisor = Supervisor([missing, other], deaths.append)
+    supervisor.start()
+    program.rename(tmp_path / "away")
+    for child in (missing, other):
+        assert child.process is not None
+        child.process.kill()
+
+    assert until(lambda: len(deaths) == 2 and supervisor.alive() == {"missing": False, "other": True})
+    assert until(lambda: missing.pause > 1.0), "it is tried more and more slowly"
+    (tmp_path / "away").rename(program)
+    assert until(lambda: supervisor.alive() == {"missing": True, "other": True}, 30.0)
+    supervisor.stop()
+
+
 def test_a_child_that_ignores_the_request_to_end_is_killed_with_its_parent(tmp_path: Path) -> None:
     """The parent dies without a chance to stop anything: the pipe tells the child."""
     note = tmp_path / "child"

@@ -301,12 +301,12 @@ class Authority:
         self._run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test authority",
                   "-addext", "keyUsage=keyCertSign,cRLSign", "-keyout", "ca.key", "-out", "ca.pem")  # fmt: skip
 
-    def issue(self, name: str) -> Path:
-        """A certificate for 127.0.0.1 with that common name, together with its key."""
+    def issue(self, name: str, days: int = 2) -> Path:
+        """A certificate for 127.0.0.1 with that common name, together with its key; negative days: it has expired."""
         self._run("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", "k", "-out", "r")
         (self._folder / "e").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n", encoding="ascii")
-        self._run("x509", "-req", "-in", "r", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-                  "-extfile", "e", "-out", "c")  # fmt: skip
+        self._run("x509", "-req", "-in", "r", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+                  "-days", str(days), "-extfile", "e", "-out", "c")  # fmt: skip
         path = self._folder / f"{name}.pem"
         path.write_bytes((self._folder / "c").read_bytes() + (self._folder / "k").read_bytes())
         return path

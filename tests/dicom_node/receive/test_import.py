@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_node.commands.import_files import import_files, named_by, sort
+from dicom_node.commands.import_files import import_files
+from dicom_node.commands.import_sources import named_by, sort
 from storage.facts.errors import Misconfigured
 from tests.dicom_node.receive.conftest import MakeReceiver, Receiver
 from tests.dicom_node.receive.test_scp import SERIES, a_slice
@@ -80,9 +81,9 @@ def test_a_dicomdir_names_what_is_imported_and_nothing_outside_of_it(tmp_path: P
 
     named = named_by(tmp_path / "disc" / "DICOMDIR")
 
-    found, others = sort(named)
-    assert sorted(f.sop_instance_uid for f in found) == [f"{SERIES}.1", f"{SERIES}.2"]
-    assert others == 0
+    found = sort(named.paths)
+    assert sorted(f.sop_instance_uid for f in found.files) == [f"{SERIES}.1", f"{SERIES}.2"]
+    assert (found.others, found.unreadable, named.missing) == (0, 0, 1)
 
 
 def test_a_node_that_does_not_run_is_said_to_be_so(tmp_path: Path) -> None:

@@ -101,6 +101,15 @@ def test_an_input_that_is_not_ready_is_waited_for_until_its_manager_reports_that
     assert (ready.objects, ready.missing, ready.awaits) == (2, 0, "")
 
 
+def test_a_report_that_comes_after_the_end_of_its_step_brings_nothing_back(receiver: Receiver) -> None:
+    arrive(receiver.ledger, 1, 2)
+    push(receiver, a_workitem("INCOMPLETE", an_input(range(1, 3))))
+    statuses = [report(receiver, a_report("INCOMPLETE", state)) for state in ("CANCELED", "SCHEDULED")]
+
+    assert statuses == [0, 0]
+    assert stated(receiver.ledger) == Stated()
+
+
 def test_only_the_series_of_an_input_wait_for_it(receiver: Receiver) -> None:
     arrive(receiver.ledger, 1, at=time.time() - 50)
     arrive(receiver.ledger, 1, series="1.2.3.2")

@@ -70,12 +70,13 @@ def open_web(make_receiver: MakeReceiver) -> Iterator[Open]:
 
     def start(
         refuse_below_mb: int = 1, tls: Files | None = None, association_seconds: float = 10.0,
+        stall_seconds: float = 60.0,
         peers: Sequence[dict[str, object]] = (), **stow: object,
     ) -> Web:  # fmt: skip
         receiver = make_receiver(refuse_below_mb=refuse_below_mb, peers=peers)
         settings = {"port": 0, "clear": tls is None, "clients": [CLIENT], **stow}
         files = {} if tls is None else {"certificate": tls.certificate, "key": tls.key, "trusted": tls.trusted}
-        receive = {"association_seconds": association_seconds}
+        receive = {"association_seconds": association_seconds, "stall_seconds": stall_seconds}
         config = NodeConfig.model_validate(
             {"node": {"bind": "127.0.0.1"}, "stow": settings, "tls": files, "receive": receive}
         )
@@ -327,7 +328,11 @@ def test_the_answer_is_the_same_in_json_and_xml() -> None:
     assert plain.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.1"
     assert plain.FailedSOPSequence[0].FailureReason == 0xA700
     assert plain.OtherFailuresSequence[0].FailureReason == 0xC000
-    assert [e.get("keyword") for e in root] == ["FailedSOPSequence", "ReferencedSOPSequence", "OtherFailuresSequence"]
+    assert [e.get("keyword") for e in root] == [
+        "RetrieveURL", "FailedSOPSequence", "ReferencedSOPSequence", "OtherFailuresSequence"
+    ]  # fmt: skip
+    assert [plain.RetrieveURL, plain.ReferencedSOPSequence[0].RetrieveURL] == ["", ""], "of type 2 (PS3.18 I.1)"
+    assert [len(e) for e in root.iter(f"{space}DicomAttribute") if e.get("keyword") == "RetrieveURL"] == [0, 0]
     assert [e.text for e in root.iter(f"{space}Value")] == ["1.2", "1.2.2", "42752", "1.2", "1.2.1", "49152"]
     assert [status_of(stored), status_of(stored[:1]), status_of(stored[1:]), status_of([])] == [202, 200, 409, 400]
 
