@@ -7,6 +7,8 @@ COPY storage storage
 COPY dicom_node dicom_node
 COPY inference inference
 RUN pip install --no-cache-dir '.[worker,cluster]'
+# A new volume takes its owner from the image.
+RUN install --directory --owner=node --group=node /var/lib/dicom-node
 USER node
 VOLUME /var/lib/dicom-node
 STOPSIGNAL SIGTERM

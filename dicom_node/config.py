@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from dicom_node.peers import AETitle, PeerSection
 from storage.facts.errors import Misconfigured
@@ -22,7 +23,15 @@ IMPLEMENTATION_VERSION_NAME = "DICOM_NODE_1"
 MODEL_NAME = "DICOM AI node"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-TorchDevice = Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")]
+
+
+def _torch_device(value: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", value):
+        raise ValueError(f"{value!r} is no device of torch: cpu, cuda, or one of several as cuda:0")
+    return value
+
+
+TorchDevice = Annotated[str, AfterValidator(_torch_device)]
 
 
 class NodeSection(Settings):
@@ -49,8 +58,8 @@ class NodeSection(Settings):
     institution: str = Field(default="", max_length=64)
     """Institution Name written into results. Default empty: the source's own is not assumed to be ours."""
     language: str = Field(default="en", min_length=1)
-    """Language of results: en (default), de, or the path of a table like dicom_node/results/language_de.toml. What a
-    model package says in its own words stays as it is."""
+    """Language of results: en (default), de, or the path of a table like dicom_node/results/language_de.toml, from
+    here. What a model package says in its own words stays as it is."""
 
 
 class ReceiveSection(Settings):
@@ -292,6 +301,7 @@ def load(path: Path) -> NodeConfig:
     node = config.node.model_copy(
         update={
             "data": base / config.node.data,
+            "language": _language(base, config.node.language),
             "database_password_file": config.node.database_password_file and base / config.node.database_password_file,
         }
     )
@@ -305,6 +315,11 @@ def load(path: Path) -> NodeConfig:
     config = config.model_copy(update={"node": node, "workers": workers, "tls": tls, "destinations": destinations})
     _check_references(config, path)
     return config
+
+
+def _language(base: Path, name: str) -> str:
+    """A shipped language by its name; any other is the path of a table."""
+    return str(base / name) if name.endswith(".toml") else name
 
 
 def own_titles(config: NodeConfig) -> tuple[str, ...]:

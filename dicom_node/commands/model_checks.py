@@ -40,7 +40,7 @@ def examine_rules(config: NodeConfig, there: Collection[str] = ()) -> Iterator[C
             yield from _named(ledger, there)
         finally:
             ledger.close()
-    except NodeError:
+    except (OSError, NodeError):
         return  # another check says so
 
 
@@ -62,6 +62,10 @@ def _worker(config: NodeConfig) -> Iterator[Check]:
     except OSError as error:
         found = f"the worker cannot be asked: {error.strerror or type(error).__name__}"
         yield Check(what="models", verdict=Verdict.FAULT, found=found, todo=f"see the folder {config.node.data}")
+        return
+    except NodeError as error:
+        found = f"the worker cannot be asked: {error}"
+        yield Check(what="models", verdict=Verdict.FAULT, found=found, todo="see [node] and [workers]")
         return
     said = [line.partition(" ")[::2] for line in done.stdout.splitlines()]
     for kind, text in said:

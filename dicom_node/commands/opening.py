@@ -34,16 +34,40 @@ def open_ledger(path: Path, *, create: bool = False) -> Iterator[Ledger]:
     config = read_config(path)
     if not create and config.node.database is None and not (config.node.data / "ledger.db").exists():
         raise Misconfigured(f"{config.node.data} holds no ledger yet: start the node once (dicom-node serve -c {path})")
-    ledger = Ledger(config.node.data, config.database_url())
+    with usable(config.node.data):
+        ledger = Ledger(config.node.data, config.database_url())
     try:
         yield ledger
     finally:
         ledger.close()
 
 
+@contextmanager
+def usable(data: Path) -> Iterator[None]:
+    """For what opens the data folder: that it may not says whose it is. Raises Misconfigured for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        what = error.filename or data
+        raise Misconfigured(f"{what} cannot be used: {error.strerror or type(error).__name__}{_owned(data)}") from error
+
+
+def _owned(data: Path) -> str:
+    """What to do where another user owns the folder, or the nearest one above it that exists."""
+    there = next(folder for folder in (data.absolute(), *data.absolute().parents) if folder.exists())
+    owner = there.stat().st_uid
+    if owner == os.getuid() and os.access(there, os.W_OK | os.X_OK):
+        return ""
+    return f". {there} belongs to {_user(owner)}: give the command as the node's user, or let that user own the folder"
+
+
 def operator() -> str:
     """Who gives the command, for the audit trail: by user ID, which no environment variable changes."""
+    return f"operator {_user(os.getuid())}"
+
+
+def _user(number: int) -> str:
     try:
-        return f"operator {pwd.getpwuid(os.getuid()).pw_name}"
+        return pwd.getpwuid(number).pw_name
     except KeyError:
-        return f"operator uid {os.getuid()}"
+        return f"uid {number}"

@@ -167,7 +167,7 @@ def unmatched(path: Path, since: float, as_json: bool) -> None:
             told = dict(zip(names, kind, strict=True))
             click.echo(json.dumps({"series_count": len(members), **told, "example": example}))
     elif not ordered:
-        click.echo("every complete series reached a model")
+        click.echo("no series that was complete in this time was left without a model")
     else:
         rows = [[str(len(members)), *(part or "-" for part in kind), members[-1][0]] for kind, members in ordered]
         table(["SERIES", "MODALITY", "BODY PART", "DESCRIPTION", "FROM", "NEVER ROUTED BECAUSE", "EXAMPLE"], rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dicom_node.commands.opening import read_config
+from dicom_node.commands.opening import read_config, usable
 from dicom_node.commands.options import config_option
 
 
@@ -18,6 +18,8 @@ def serve(path: Path) -> None:
 
     config = read_config(path)
     logs.begin(config.log.level, config.log.format)
+    with usable(config.node.data):
+        node.claim_folder(config.node.data).close()  # the node itself keeps it: a refusal is said before it starts
     node.serve(config, path.resolve())
 
 

@@ -15,6 +15,8 @@ from storage.facts.figures import figure
 from storage.facts.prediction import Prediction
 from storage.facts.units import behind
 
+MOST = 100  #: characters of a result in the list
+
 
 @click.command()
 @config_option
@@ -32,13 +34,25 @@ def worklist(path: Path, days: float, limit: int) -> None:
             item.urgency.name,
             moment(item.made_at),
             f"{item.prediction.algorithm.package}@{item.prediction.algorithm.version}",
-            summary(item.prediction),
-            f"{item.delivered} sent of {item.objects}" + (", UPS" if item.workitems else ""),
+            _cut(summary(item.prediction)),
+            f"{delivered(item)}{', UPS' if item.workitems else ''}",
             item.study_uid,
         ]
         for item in items
     ]
     table(["URGENCY", "MADE", "MODEL", "RESULT", "OBJECTS", "STUDY"], rows)
+    if any(row[3].endswith("…") for row in rows):
+        click.echo("`dicom-node results show STUDY` tells the rest")
+
+
+def delivered(item: views.WorklistItem) -> str:
+    """How many objects there are, and how many were acknowledged: each counts once for each destination."""
+    return f"{item.objects} made, {item.delivered} delivered"
+
+
+def _cut(said: str) -> str:
+    start = said[:MOST]
+    return said if said == start else f"{start.rpartition(' ')[0] or start} …"
 
 
 def summary(prediction: Prediction) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from dicom_node.demo.pacs import Stored
 from dicom_node.demo.play import Scene
 from dicom_node.demo.session import Session
 from storage import views
+from storage.facts.figures import figure
 from storage.facts.prediction import Measurement, Prediction
 from storage.facts.study import Urgency
-from storage.facts.units import spelled
+from storage.facts.units import behind
 
 _COLOURS = {Urgency.STAT: "bold red", Urgency.HIGH: "yellow", Urgency.ROUTINE: "green"}
 MOST_COLUMNS = 4  #: studies side by side; more are summed up
@@ -69,7 +72,7 @@ def _result(prediction: Prediction) -> Text:
     if prediction.reason is not None:
         return Text(f"Not analysed: {prediction.reason.text}", style="yellow")
     lines = [finding.text for finding in prediction.findings]
-    lines += [f"{what}: {m.value:.{m.digits}f} {spelled(m.unit.value)}" for what, m in measurements(prediction)]
+    lines += [f"{what}: {figure(m.value, m.digits)}{behind(m.unit.value)}" for what, m in measurements(prediction)]
     return Text("\n".join(lines))
 
 
@@ -80,13 +83,13 @@ def measurements(prediction: Prediction) -> list[tuple[str, Measurement]]:
 
 
 def truth(console: Console, scene: Scene, prediction: Prediction | None) -> None:
-    """Reported values beside those that are known."""
+    """Measured values beside those that are known, with a digit more than the report has."""
     if scene.study is None or not scene.study.truth or prediction is None:
         return
     table = Table(
-        title=f"{scene.title}: reported beside truth", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+        title=f"{scene.title}: measured beside truth", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )
-    for head in ("", "Reported", "Truth", "Difference", ""):
+    for head in ("", "Measured", "Truth", "Difference", ""):
         table.add_column(head, justify="right" if head else "left")
     reported = {m.name.value: m.value for m in prediction.measurements}
     for known in scene.study.truth:
@@ -98,7 +101,7 @@ def truth(console: Console, scene: Scene, prediction: Prediction | None) -> None
             known.what,
             f"{value:.{known.digits}f} {known.unit}",
             f"{known.value:.{known.digits}f} {known.unit}",
-            f"{value - known.value:+.{known.digits}f}",
+            f"{round(value, known.digits) - round(known.value, known.digits):+z.{known.digits}f}",
             known.note,
         )
     console.print(table)
@@ -149,13 +152,22 @@ def places(console: Console, session: Session, pictures: Sequence[Path]) -> None
         ("its configuration", session.path),
     ):
         console.print(f"  {what}: {path}", soft_wrap=True, highlight=False)
-    console.print("\n[bold]Point a real PACS at this node[/]")
-    console.print(f"  1. dicom-node serve -c {session.path}    (set bind, port and receive.peers in it first)",
-                  soft_wrap=True, highlight=False)  # fmt: skip
-    console.print("  2. in the PACS: forward studies to this host, the port above, AE title DICOM_NODE",
-                  soft_wrap=True, highlight=False)  # fmt: skip
-    console.print("  3. in node.toml: \\[destinations.pacs] ae_title, host and port of the PACS, for the results",
-                  soft_wrap=True, highlight=False)  # fmt: skip
+    called = program()
+    console.print("\n[bold]Point a real PACS at a node of your own[/]")
+    for step in (
+        f"1. {called} config show > node.toml; in it, [[receive.peers]] and [destinations.NAME] of the PACS",
+        f"2. {called} doctor, then {called} serve",
+        "3. in the PACS: forward studies to this host, port 11112, AE title DICOM_NODE",
+        "The demo's own node is made anew by the next demo, and its data goes.",
+    ):
+        console.print(f"  {step}", soft_wrap=True, highlight=False, markup=False)
+
+
+def program() -> str:
+    """How this command is called: by its name where that finds it, else by its path."""
+    own = Path(sys.executable).with_name("dicom-node")
+    found = shutil.which("dicom-node")
+    return "dicom-node" if found is not None and Path(found).resolve() == own.resolve() else str(own)
 
 
 def size(number: int) -> str:

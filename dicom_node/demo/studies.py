@@ -74,9 +74,9 @@ def own(folder: Path, downloads: Downloads) -> list[Planned]:
 def _truths(truth: phantom.PhantomTruth) -> tuple[Truth, ...]:
     noise = f"expected under noise of {truth.noise_hu:.0f} HU"
     return (
-        Truth(code="118565006", what="Lung volume", value=truth.volume_ml, unit="mL", digits=0),
+        Truth(code="118565006", what="Lung volume", value=truth.volume_ml, unit="mL", digits=1),
         Truth(code="112181", what="Mean lung density", value=truth.mean_hu, unit="HU", digits=1),
-        Truth(code="LAA-950", what="%LAA-950", value=truth.noisy_laa950_percent, unit="%", digits=1, note=noise),
+        Truth(code="LAA-950", what="%LAA-950", value=truth.noisy_laa950_percent, unit="%", digits=2, note=noise),
         Truth(code="PERC15", what="Perc15", value=truth.noisy_perc15_hu, unit="HU", digits=1, note=noise),
     )
 

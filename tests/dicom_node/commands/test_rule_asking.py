@@ -201,7 +201,7 @@ def test_what_reached_no_model_is_reported_in_groups(run: Run, node_ledger: Ledg
 
 def test_everything_matched_is_said(run: Run, node_ledger: Ledger) -> None:
     assert node_ledger.data.is_dir()
-    assert run("rules", "unmatched").output == "every complete series reached a model\n"
+    assert run("rules", "unmatched").output == "no series that was complete in this time was left without a model\n"
 
 
 def test_lint_looks_at_the_draft_and_fails_on_errors_alone(run: Run, node_ledger: Ledger) -> None:
