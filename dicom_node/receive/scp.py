@@ -45,6 +45,8 @@ M_ARENA_MAX = -8  #: malloc.h of glibc
 
 #: What a caller is told of whom the node could not decide: a temporary fault (PS3.8 Table 9-21).
 UNDECIDED = Refusal(result=2, source=1, reason=1, why="")
+#: pynetdicom would stumble over it while it negotiates, and nobody be left to answer.
+NAMELESS = Refusal(result=1, source=2, reason=1, why="a presentation context without an abstract syntax")
 
 #: Called with an N-EVENT-REPORT's event type and data set; returns the DIMSE status.
 OnReport = Callable[[int, Any], int]
@@ -196,6 +198,8 @@ class Scp:
 
     def _decide(self, assoc: Association) -> Refusal | None:
         primitive: Any = assoc.requestor.primitive
+        if any(context.abstract_syntax is None for context in primitive.presentation_context_definition_list):
+            return NAMELESS
         caller = Caller(
             calling=str(primitive.calling_ae_title).strip(),
             called=str(primitive.called_ae_title).strip(),

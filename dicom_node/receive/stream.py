@@ -88,6 +88,7 @@ class StreamDUL(DULServiceProvider):
         self._notice_end()
         state = self.state_machine.current_state
         if state == "Sta3":
+            self._see_that_it_is_answered()
             return False  # its request is being answered: what it sends before that is read then
         if state == "Sta13":
             link = cast(StreamSocket, self.socket)
@@ -144,11 +145,21 @@ class StreamDUL(DULServiceProvider):
     def _turn_away(self, why: str) -> None:
         cast(StreamServer, self.assoc._server).turned_away(str(self.assoc.requestor.address), why)
 
+    def _see_that_it_is_answered(self) -> None:
+        """A request that pynetdicom cannot understand, as one without abstract syntax, ends the thread that answers."""
+        if self.assoc.is_alive() or self._broken or self.to_provider_queue.queue:
+            return
+        self._broken = True
+        self._turn_away("a request for an association that cannot be understood")
+        self.event_queue.put("Evt19")
+
     def _notice_end(self) -> None:
         """Tell the association's thread when its peer is gone before it asked: it would hold its place for long."""
         state = self.state_machine.current_state
         if state == "Sta2":
             self.awaited = True
+        elif state == "Sta1" and self._broken and not self.assoc.is_alive():
+            self.kill_dul()  # as the thread would have that is gone
         elif self.awaited:
             self.awaited = False
             if state in ("Sta1", "Sta13"):

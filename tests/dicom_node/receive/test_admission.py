@@ -16,6 +16,7 @@ from dicom_node.peers import PeerSection
 from dicom_node.receive.events import Event, Refused
 from dicom_node.receive.limits import Limits
 from dicom_node.receive.policy import Caller, admit
+from dicom_node.receive.stream import StreamServer
 from tests.dicom_node.pieces import RELEASE_RQ, RawPeer, association_request
 from tests.dicom_node.receive.conftest import CT, MR, MakeReceiver, Receiver
 from tests.dicom_node.receive.test_hardening import (
@@ -214,3 +215,42 @@ def test_of_peers_with_the_same_title_each_may_store_its_own(
     assoc.release()
 
     assert status == 0x0000
+
+
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming", "plain"])
+def test_a_context_without_an_abstract_syntax_is_rejected(make_receiver: MakeReceiver, streaming: bool) -> None:
+    receiver = make_receiver(streaming=streaming)
+    raw = bytearray(association_request([(CT, [EXPLICIT])]))
+    at = raw.index(b"\x30\x00" + struct.pack(">H", len(CT)) + CT.encode())
+    raw[at] = 0x40  # one more transfer syntax
+    with socket.create_connection(("127.0.0.1", receiver.scp.port), timeout=20) as link:
+        link.sendall(raw)
+        kind, said = RawPeer(link).read()
+
+    assert (kind, said[1:]) == (3, bytes((1, 2, 1)))
+    assert settled(receiver, 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whatever_pynetdicom_stumbles_over_in_negotiation_holds_no_connection(
+    make_receiver: MakeReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object) -> None:
+        raise TypeError("what nobody foresaw")
+
+    receiver = make_receiver()
+    with monkeypatch.context() as odd:
+        odd.setattr("pynetdicom.acse.negotiate_as_acceptor", stumble)
+        with request(receiver) as link:
+            assert RawPeer(link).read()[0] == 7
+            assert link.recv(1) == b""
+    server = receiver.scp._servers[0]
+    assert isinstance(server, StreamServer)
+    until = time.monotonic() + 20
+    while any(assoc.dul.is_alive() for assoc in server.live) and time.monotonic() < until:
+        time.sleep(0.02)
+
+    assert not any(assoc.dul.is_alive() for assoc in server.live)
+    with request(receiver) as link:
+        assert RawPeer(link).read()[0] == ACCEPTED
+    assert settled(receiver, 0)
