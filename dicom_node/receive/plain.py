@@ -20,7 +20,7 @@ from pynetdicom.transport import AssociationSocket
 
 from dicom_node.receive.message import C_STORE_RQ as STORE
 from dicom_node.receive.message import NO_DATA_SET, parse_command
-from dicom_node.receive.reception import COMMAND_BYTES, TOO_MANY
+from dicom_node.receive.reception import COMMAND_BYTES, TOO_EARLY, TOO_MANY, WITHIN, WRONG_CONTEXT
 from dicom_node.receive.stream import ASSOCIATE_BYTES, MESSAGE_BYTES, MESSAGES_BYTES, unique
 from dicom_node.receive.wire import TOO_LONG, Gone, Pace, Patience
 
@@ -127,16 +127,16 @@ class Course:
 
     def _of_data(self, context: int, value: bytes) -> str:
         if value[0] & 1:
-            return "a command inside of a data set"
+            return WITHIN
         if context != self.context:
-            return "a data set on another presentation context than its command"
+            return WRONG_CONTEXT
         if value[0] & 2:
             self._end()
         return ""
 
     def _of_command(self, context: int, value: bytes, accepted: Collection[int]) -> str:
         if not value[0] & 1:
-            return "a data set before its command"
+            return TOO_EARLY
         if context not in accepted:
             return "a presentation context that was not accepted"
         self.context = context

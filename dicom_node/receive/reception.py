@@ -31,6 +31,7 @@ COMMAND_BYTES = 16 * 1024  #: with the headers of its fragments
 SERVED = ((C_STORE_RQ, False), (N_DELETE_RQ, True))  #: here; whether without a data set
 TOO_MANY = "more than one message in a PDU"
 TOO_EARLY = "a data set before its command"
+WITHIN = "a command inside of a data set"
 WRONG_CONTEXT = "a data set on another presentation context than its command"
 
 _PDU = struct.Struct(">BxL").unpack_from
@@ -152,7 +153,7 @@ class Reception:
         link.fill(at + 6)
         _, context, control = _PDV(link.buffer, link.start + at)
         if control & 1:
-            raise BrokenProtocol("a command inside of a data set")
+            raise BrokenProtocol(WITHIN)
         if context != self._context:
             raise BrokenProtocol(WRONG_CONTEXT)
 
@@ -215,7 +216,7 @@ class Reception:
             if length < 2 or length + 4 > left:
                 raise BrokenProtocol("a fragment is longer than its PDU")
             if control & 1:
-                raise BrokenProtocol("a command inside of a data set")
+                raise BrokenProtocol(WITHIN)
             if context != self._context:
                 raise BrokenProtocol(WRONG_CONTEXT)
             link.start += 6
